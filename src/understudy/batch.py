@@ -1,0 +1,77 @@
+"""What a task makes of whatever a data loader yields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORE_INDEX = -100
+"""The target of a position that has no label (the value that ``torch.nn.functional.cross_entropy`` ignores)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch, ready for any model of the task.
+
+    Attributes:
+        inputs: what the model is called with: a tensor, a tuple of positional or a dict of keyword arguments.
+        targets: int64 labels, shaped like the logits without their class dimension; ``IGNORE_INDEX`` where
+            a position has no label. None when nothing is labelled.
+        mask: bool, same shape as ``targets``: which positions count at all (False for padding). None: all do.
+        ids: int64 (batch,), the stable id of each sample, for errors and recordings.
+        labelled_total: labelled positions per micro-batch and process, averaged over the whole optimizer step.
+            Set by the engine when several micro-batches make one step, so that the mean of the parts is the
+            mean of the whole. None: this batch stands alone.
+        valid_total: the same for the positions that count.
+    """
+
+    inputs: Any
+    targets: Tensor | None = None
+    mask: Tensor | None = None
+    ids: Tensor | None = None
+    labelled_total: Tensor | None = None
+    valid_total: Tensor | None = None
+
+    @property
+    def labelled(self) -> Tensor:
+        """Bool, shape of ``targets``: the positions that carry a label and count.
+
+        Raises:
+            ValueError: when the batch has no targets.
+        """
+        if self.targets is None:
+            raise ValueError("this batch has no targets")
+        labelled = self.targets != IGNORE_INDEX
+        return labelled if self.mask is None else labelled & self.mask
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device; tensors already there are not copied."""
+        moved = {name: _to(getattr(self, name), device) for name in self.__slots__}
+        return replace(self, **moved)
+
+    def __len__(self) -> int:
+        for tensor in (self.targets, self.ids, *_tensors(self.inputs)):
+            if tensor is not None:
+                return len(tensor)
+        raise ValueError("a batch needs at least one tensor to know its length")
+
+
+def _tensors(inputs: Any) -> list[Tensor]:
+    if isinstance(inputs, Tensor):
+        return [inputs]
+    values = inputs.values() if isinstance(inputs, Mapping) else inputs
+    return [value for value in values if isinstance(value, Tensor)]
+
+
+def _to(value: Any, device: torch.device | str) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {key: _to(item, device) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return tuple(_to(item, device) for item in value)
+    return value

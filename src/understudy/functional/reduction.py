@@ -1,0 +1,35 @@
+"""The one way in which values of single positions become a loss."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def masked_mean(
+    values: Float[Tensor, "*positions"],
+    *,
+    mask: Bool[Tensor, "*positions"] | None = None,
+    total: Float[Tensor, ""] | None = None,
+) -> Float[Tensor, ""]:
+    r"""Mean over the positions that count: :math:`\sum_{i \in M} v_i / |M|`.
+
+    Args:
+        values: one value per position.
+        mask: which positions count; None means all.
+        total: divide by this instead of by the number of positions that count here. When several micro-batches
+            make one step, it is their average count, and the mean of the parts is the mean of the whole.
+
+    Returns:
+        A scalar. Zero, still connected to ``values``, when no position counts.
+
+    Example:
+        >>> masked_mean(torch.tensor([1.0, 2.0, 9.0]), mask=torch.tensor([True, True, False]))
+        tensor(1.5000)
+    """
+    if mask is None and total is None:
+        return values.mean()
+    if mask is not None:
+        values = torch.where(mask, values, 0.0)
+    if total is None:
+        total = values.new_tensor(values.numel()) if mask is None else mask.sum().to(values.dtype)
+    return values.sum() / total.clamp(min=1.0)

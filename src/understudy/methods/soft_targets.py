@@ -1,0 +1,56 @@
+"""Distillation by softened class probabilities."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, final
+
+from pydantic import Field
+from torch import Tensor
+
+from understudy.batch import Batch
+from understudy.functional.divergences import soft_target_loss
+from understudy.knowledge import Knowledge
+from understudy.objective import Method
+
+
+@final
+class SoftTargets(Method):
+    r"""The student matches the teacher's class probabilities at a raised temperature.
+
+    .. math:: \tau^2 \, \frac{1}{N} \sum_i \mathrm{KL}(p^T_i \| p^S_i), \quad p = \mathrm{softmax}(z / \tau)
+
+    Scale: summed over classes, averaged over positions, times :math:`\tau^2`; 0 at equality. The paper writes
+    the cross-entropy instead of the divergence: the same gradient, shifted by the teacher's entropy. The
+    gradient goes to the student only.
+
+    Example:
+        >>> 0.9 * SoftTargets(temperature=4.0)
+        SoftTargets(kind='soft_targets', weight=0.9, name=None, temperature=4.0, rows='all')
+    """
+
+    paper: ClassVar[str] = (
+        "Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015 (arXiv:1503.02531)"
+    )
+
+    kind: Literal["soft_targets"] = "soft_targets"
+    temperature: Annotated[float, Field(gt=0.0)] = 4.0
+    """τ: divides both logits; higher shows more of the small probabilities."""
+    rows: Literal["all", "labelled", "unlabelled"] = "all"
+    """Which positions the term is about."""
+
+    def loss(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
+        """Mean divergence over the positions that the term is about."""
+        if self.rows == "all":
+            return soft_target_loss(
+                student.logits,
+                teacher.logits,
+                temperature=self.temperature,
+                mask=student.mask,
+                total=batch.valid_total,
+            )
+        labelled = batch.labelled
+        mask, total = labelled, batch.labelled_total
+        if self.rows == "unlabelled":
+            mask = ~labelled if student.mask is None else ~labelled & student.mask
+            total = None if batch.valid_total is None or total is None else batch.valid_total - total
+        return soft_target_loss(student.logits, teacher.logits, temperature=self.temperature, mask=mask, total=total)

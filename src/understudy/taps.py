@@ -1,0 +1,142 @@
+"""Reading intermediate layers of any network by dotted path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from understudy.errors import InputError, nearest
+
+
+class Taps:
+    """Forward hooks on named layers of one model, installed once, read only in a forward that we asked for.
+
+    A path is what ``model.named_modules()`` calls the layer, such as ``layer3.0.conv1``. When a layer returns
+    several tensors, ``path:0`` takes one by position and ``path:hidden_states`` one by name.
+
+    The hooks live on the instance, not the class; they are installed before ``torch.compile`` traces the model
+    and compile with it. A layer that runs again outside our forward (activation checkpointing recomputes it in
+    the backward pass) is not read twice. Wrappers (``torch.compile``, ``DistributedDataParallel``) are looked
+    through, so that a path never depends on them.
+
+    Args:
+        model: the network; nothing but hooks is added to it.
+        paths: the layers to read; empty is fine.
+
+    Raises:
+        InputError: for a path that the model does not have, with the nearest ones.
+    """
+
+    def __init__(self, model: nn.Module, paths: Sequence[str]) -> None:
+        self.paths = tuple(dict.fromkeys(paths))
+        self._active = False
+        self._seen: dict[str, Any] = {}
+        modules = dict(unwrapped(model).named_modules())
+        for path in self.paths:
+            if layer_of(path) not in modules:
+                raise InputError(unknown_layer(layer_of(path), modules, "model"))
+        self._handles = [
+            modules[layer].register_forward_hook(self._hook(layer))
+            for layer in dict.fromkeys(map(layer_of, self.paths))
+        ]
+
+    def _hook(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
+        def remember(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if self._active:
+                self._seen[layer] = output
+
+        return remember
+
+    @contextmanager
+    def reading(self) -> Iterator[dict[str, Tensor]]:
+        """Run the model inside this context; the dictionary is filled, by path, when the context ends.
+
+        Raises:
+            InputError: when a layer was not reached, or gave something that is not a tensor.
+        """
+        features: dict[str, Tensor] = {}
+        self._seen.clear()
+        self._active = True
+        try:
+            yield features
+        finally:
+            self._active = False
+        features.update((path, self._tensor(path)) for path in self.paths)
+        self._seen.clear()
+
+    def _tensor(self, path: str) -> Tensor:
+        layer = layer_of(path)
+        if layer not in self._seen:
+            raise InputError(
+                f"layer {layer!r} did not run in this forward pass. Expected it to run each time; either the "
+                "model skips it (choose another layer), or the model was compiled and run before it was handed "
+                "over (hand it over first, then call torch.compile)"
+            )
+        output = self._seen[layer]
+        if ":" in path:
+            output = _selected(output, path)
+        if not isinstance(output, Tensor):
+            raise InputError(
+                f"layer {layer!r} returns {_described(output)}, expected one tensor. "
+                f"Take one of them with {_alternatives(output, layer)}"
+            )
+        return output
+
+    def remove(self) -> None:
+        """Take the hooks off the model again."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The user's own module inside ``torch.compile`` and data-parallel wrappers."""
+    while True:
+        if isinstance(model, torch._dynamo.OptimizedModule):
+            model = model._orig_mod
+        elif isinstance(model, nn.parallel.DistributedDataParallel):
+            model = model.module
+        else:
+            return model
+
+
+def layer_of(path: str) -> str:
+    """The module's part of a tap path, without a selector such as ``:0``."""
+    return path.partition(":")[0]
+
+
+def unknown_layer(layer: str, known: Sequence[str] | dict[str, nn.Module], whose: str) -> str:
+    """The error text for a layer that ``whose`` (student, teacher) does not have."""
+    return (
+        f"{whose} has no layer {layer!r}{nearest(layer, known)} "
+        f"(`understudy layers` lists all {sum(1 for name in known if name)})"
+    )
+
+
+def _selected(output: Any, path: str) -> Any:
+    selector = path.partition(":")[2]
+    key: Any = int(selector) if selector.isdigit() and not isinstance(output, dict) else selector
+    try:
+        return output[key]
+    except (KeyError, IndexError, TypeError) as error:
+        raise InputError(
+            f"layer {layer_of(path)!r} returns {_described(output)}, which has no {selector!r}. "
+            f"Take one of them with {_alternatives(output, layer_of(path))}"
+        ) from error
+
+
+def _described(output: Any) -> str:
+    if isinstance(output, dict):
+        return f"{type(output).__name__} with keys {', '.join(map(str, output))}"
+    if isinstance(output, tuple | list):
+        return f"a {type(output).__name__} of {len(output)}"
+    return type(output).__name__
+
+
+def _alternatives(output: Any, layer: str) -> str:
+    keys = list(output) if isinstance(output, dict) else range(len(output)) if isinstance(output, tuple | list) else []
+    return " or ".join(repr(f"{layer}:{key}") for key in list(keys)[:4]) or "another layer"

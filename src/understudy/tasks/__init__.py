@@ -1,0 +1,15 @@
+"""What differs between image classification, text, detection …, one file per task."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from understudy.tasks.classification import Classification, ImageClassification
+from understudy.tasks.task import Task
+
+TASKS: tuple[type[Task], ...] = (Classification, ImageClassification)
+"""All tasks that a recipe can name."""
+
+AnyTask = Annotated[Classification | ImageClassification, Field(discriminator="kind")]
+
+__all__ = ["TASKS", "AnyTask", "Classification", "ImageClassification", "Task"]

@@ -1,0 +1,126 @@
+"""One label per sample: vectors, images, or anything a model turns into (batch, classes)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, final
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassF1Score,
+    MulticlassPrecision,
+    MulticlassRecall,
+)
+
+from understudy.batch import Batch
+from understudy.errors import InputError
+from understudy.knowledge import Knowledge
+from understudy.methods.cross_entropy import CrossEntropy
+from understudy.objective import Method
+from understudy.tasks.task import Task
+
+
+class _SingleLabel(Task):
+    metric: ClassVar[str] = "accuracy"
+
+    def batch(self, raw: Any) -> Batch:
+        """Accept (inputs, targets), a single input tensor, or a mapping with ``labels`` or ``label``.
+
+        Raises:
+            InputError: for anything else, or targets that are not whole numbers, one per sample.
+        """
+        if isinstance(raw, Batch):
+            return raw
+        inputs, targets = _pair(raw)
+        if targets is not None and (targets.ndim != 1 or targets.is_floating_point()):
+            raise InputError(
+                f"targets have shape {tuple(targets.shape)} and type {targets.dtype}; expected one whole number "
+                "per sample, the index of its class (int64, shape (batch,))"
+            )
+        return Batch(inputs=inputs, targets=targets)
+
+    def observe(self, model: nn.Module, batch: Batch) -> Knowledge:
+        """Call the model with the batch's inputs; logits are its output, its ``.logits``, or the first of a tuple.
+
+        Raises:
+            InputError: when the output is not (batch, classes).
+        """
+        logits = _logits(_call(model, batch.inputs))
+        if logits.ndim != 2:
+            raise InputError(f"the model returned logits of shape {tuple(logits.shape)}, expected (batch, classes)")
+        return Knowledge(logits=logits)
+
+    @property
+    def supervised(self) -> Method:
+        """Cross-entropy."""
+        return CrossEntropy()
+
+    def metrics(self, classes: int) -> MetricCollection:
+        """Accuracy, top-5 accuracy, macro precision, recall and F1, expected calibration error."""
+        metrics: dict[str, Any] = {
+            "accuracy": MulticlassAccuracy(classes, average="micro"),
+            "precision": MulticlassPrecision(classes, average="macro"),
+            "recall": MulticlassRecall(classes, average="macro"),
+            "f1": MulticlassF1Score(classes, average="macro"),
+            "calibration_error": MulticlassCalibrationError(classes, n_bins=15),
+        }
+        if classes > 5:
+            metrics["top5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
+        return MetricCollection(metrics)
+
+    def example(self, inputs: Any, count: int) -> Any:
+        """The first ``count`` samples."""
+        if isinstance(inputs, Tensor):
+            return inputs[:count]
+        if isinstance(inputs, Mapping):
+            return {name: value[:count] for name, value in inputs.items()}
+        return tuple(value[:count] for value in inputs)
+
+
+@final
+class Classification(_SingleLabel):
+    """One label for each sample, whatever the samples are: vectors, dicts of tensors, sequences."""
+
+    kind: Literal["classification"] = "classification"
+
+
+@final
+class ImageClassification(_SingleLabel):
+    """One label for each image, (batch, channels, height, width) in [0, 1]."""
+
+    kind: Literal["image_classification"] = "image_classification"
+
+
+def _pair(raw: Any) -> tuple[Any, Tensor | None]:
+    if isinstance(raw, Tensor):
+        return raw, None
+    if isinstance(raw, Mapping):
+        inputs = {str(name): value for name, value in raw.items() if name not in ("labels", "label")}
+        return inputs, raw.get("labels", raw.get("label"))
+    if isinstance(raw, tuple | list) and len(raw) == 2:
+        return raw[0], raw[1]
+    shown = f"a {type(raw).__name__} of {len(raw)}" if isinstance(raw, tuple | list) else type(raw).__name__
+    raise InputError(f"a batch of this task is (inputs, targets) or a dict with 'labels', got {shown}")
+
+
+def _call(model: nn.Module, inputs: Any) -> Any:
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+
+
+def _logits(output: Any) -> Tensor:
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping) and "logits" in output:
+        return output["logits"]
+    if isinstance(output, tuple | list) and output and isinstance(output[0], torch.Tensor):
+        return output[0]
+    raise InputError(
+        f"the model returned {type(output).__name__}; expected a tensor of logits, an output with `.logits`, "
+        "or a tuple whose first item is the logits"
+    )

@@ -1,0 +1,65 @@
+"""The seam between the core and a kind of problem."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from understudy.batch import Batch
+from understudy.knowledge import Knowledge
+from understudy.objective import Method
+from understudy.spec import Spec
+
+
+class Task(Spec):
+    """How samples become a batch, how a model is called, what its logits are, and how quality is measured.
+
+    Everything above (distiller, engine, methods) sees only :class:`Batch` and :class:`Knowledge`.
+    """
+
+    metric: ClassVar[str]
+    """Name of the headline metric in :meth:`metrics`; higher is better."""
+
+    kind: str
+
+    @abstractmethod
+    def batch(self, raw: Any) -> Batch:
+        """What a loader yields, as a batch. A :class:`Batch` passes through unchanged.
+
+        Raises:
+            InputError: for something that the task cannot read.
+        """
+
+    @abstractmethod
+    def observe(self, model: nn.Module, batch: Batch) -> Knowledge:
+        """Call the model; its logits with the class dimension last, and the mask of valid positions.
+
+        Raises:
+            InputError: when what the model returns holds no logits of the expected shape.
+        """
+
+    @property
+    @abstractmethod
+    def supervised(self) -> Method:
+        """The loss that one would train on without any teacher."""
+
+    @abstractmethod
+    def metrics(self, classes: int) -> MetricCollection:
+        """Metrics of quality for ``update(logits, targets)`` over valid, labelled positions, flattened.
+
+        Args:
+            classes: number of classes, the last dimension of the logits.
+        """
+
+    @abstractmethod
+    def example(self, inputs: Any, count: int) -> Any:
+        """The first ``count`` samples of a batch's inputs, for measuring and export."""
+
+    def flat(self, knowledge: Knowledge, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The labelled positions of a batch in a row: logits (positions, classes) and targets (positions,)."""
+        labelled = batch.labelled
+        assert batch.targets is not None  # `labelled` has raised otherwise
+        return knowledge.logits[labelled], batch.targets[labelled]

@@ -1,0 +1,6 @@
+"""Sources of knowledge: whatever answers ``observe(batch)``."""
+
+from understudy.teachers.module import ModuleTeacher
+from understudy.teachers.teacher import Teacher
+
+__all__ = ["ModuleTeacher", "Teacher"]

@@ -1,0 +1,61 @@
+"""A live network as a teacher."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import nn
+
+from understudy.batch import Batch
+from understudy.knowledge import Knowledge
+from understudy.taps import Taps
+from understudy.tasks.task import Task
+
+
+@final
+class ModuleTeacher:
+    """A frozen network, run without gradients and in eval mode beside the student.
+
+    Args:
+        module: the network; it is put into eval mode here and at every step, and never trained.
+        task: how the network is called.
+        precision: the autocast type of its forward pass, None for full precision whatever the student uses.
+    """
+
+    def __init__(self, module: nn.Module, *, task: Task, precision: torch.dtype | None = None) -> None:
+        self.module = module.eval()
+        self.task = task
+        self.precision = precision
+        self._taps = Taps(module, ())
+
+    def observe(self, batch: Batch, taps: tuple[str, ...] = ()) -> Knowledge:
+        """Logits and tapped features of the network, without gradients.
+
+        Raises:
+            InputError: for a layer that the network does not have.
+        """
+        if taps != self._taps.paths:
+            self._taps.remove()
+            self._taps = Taps(self.module, taps)
+        if self.module.training:
+            self.module.eval()
+        device = _device(batch)
+        autocast = torch.autocast(device.type, dtype=self.precision, enabled=self.precision is not None)
+        with torch.no_grad(), autocast, self._taps.reading() as features:
+            knowledge = self.task.observe(self.module, batch)
+        return Knowledge(logits=knowledge.logits, features=features, mask=knowledge.mask)
+
+    def to(self, device: torch.device | str) -> ModuleTeacher:
+        """Move the network, in place."""
+        self.module.to(device)
+        return self
+
+
+def _device(batch: Batch) -> torch.device:
+    inputs = batch.inputs
+    if isinstance(inputs, dict):
+        inputs = next(iter(inputs.values()))
+    elif isinstance(inputs, tuple):
+        inputs = inputs[0]
+    return inputs.device
