@@ -14,16 +14,23 @@ if TYPE_CHECKING:
     from understudy import functional
     from understudy.batch import IGNORE_INDEX, Batch
     from understudy.distiller import Distiller, Step
+    from understudy.doctor import Finding, diagnose
+    from understudy.engine.fit import Fitted, fit
+    from understudy.engine.training import Optimizer, Training
     from understudy.errors import InputError, RunError, UnderstudyError
     from understudy.knowledge import Knowledge
     from understudy.methods import CrossEntropy, Hint, SoftTargets
     from understudy.objective import Method, Objective
     from understudy.schedules import Cosine, Linear, OneCycle, Schedule
     from understudy.schedules import Step as StepSchedule
+    from understudy.sources.loader import Loader
+    from understudy.sources.splits import Subset
     from understudy.taps import Taps
     from understudy.tasks import Classification, ImageClassification, Task
-    from understudy.teachers import ModuleTeacher, Teacher
+    from understudy.teachers import Ensemble, ModuleTeacher, Teacher
+    from understudy.views import Views
 
+# Where each name lives: a module of the package, and the name there when it is another one.
 _HOME = {
     "IGNORE_INDEX": "batch",
     "Batch": "batch",
@@ -31,23 +38,34 @@ _HOME = {
     "Cosine": "schedules",
     "CrossEntropy": "methods",
     "Distiller": "distiller",
+    "Ensemble": "teachers",
+    "Finding": "doctor",
+    "Fitted": "engine.fit",
     "Hint": "methods",
     "ImageClassification": "tasks",
     "InputError": "errors",
     "Knowledge": "knowledge",
     "Linear": "schedules",
+    "Loader": "sources.loader",
     "Method": "objective",
     "ModuleTeacher": "teachers",
     "Objective": "objective",
     "OneCycle": "schedules",
+    "Optimizer": "engine.training",
     "RunError": "errors",
     "Schedule": "schedules",
     "SoftTargets": "methods",
     "Step": "distiller",
+    "StepSchedule": "schedules:Step",
+    "Subset": "sources.splits",
     "Taps": "taps",
     "Task": "tasks",
     "Teacher": "teachers",
+    "Training": "engine.training",
     "UnderstudyError": "errors",
+    "Views": "views",
+    "diagnose": "doctor",
+    "fit": "engine.fit",
 }
 
 
@@ -55,7 +73,8 @@ def __getattr__(name: str) -> Any:
     if name == "functional":
         return importlib.import_module("understudy.functional")
     if name in _HOME:
-        return getattr(importlib.import_module(f"understudy.{_HOME[name]}"), name)
+        module, _, there = _HOME[name].partition(":")
+        return getattr(importlib.import_module(f"understudy.{module}"), there or name)
     raise AttributeError(f"module 'understudy' has no attribute {name!r}")
 
 

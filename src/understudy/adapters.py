@@ -13,9 +13,10 @@ from understudy.errors import InputError
 
 @final
 class SpatialAdapter(nn.Module):
-    """A 1×1 convolution over the channels, then the teacher's height and width.
+    """A 1×1 convolution over the channels, and a resize to the teacher's height and width.
 
-    Shrinking averages (adaptive pooling), growing interpolates (bilinear), so that no pixel is thrown away.
+    Each of height and width that shrinks is averaged (adaptive pooling), each that grows is interpolated
+    (bilinear), so that no pixel is thrown away.
 
     Args:
         channels: (student, teacher) numbers of channels.
@@ -29,10 +30,13 @@ class SpatialAdapter(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """(batch, student channels, h, w) to (batch, teacher channels, height, width)."""
-        height, width = feature.shape[-2:]
-        if height >= self.size[0] and width >= self.size[1]:
-            return self.project(F.adaptive_avg_pool2d(feature, self.size))
-        return F.interpolate(self.project(feature), size=self.size, mode="bilinear", align_corners=False)
+        smaller = min(feature.shape[-2], self.size[0]), min(feature.shape[-1], self.size[1])
+        if smaller != tuple(feature.shape[-2:]):
+            feature = F.adaptive_avg_pool2d(feature, smaller)
+        feature = self.project(feature)
+        if smaller == self.size:
+            return feature
+        return F.interpolate(feature, size=self.size, mode="bilinear", align_corners=False)
 
 
 def adapter_for(student_shape: Sequence[int], teacher_shape: Sequence[int]) -> nn.Module:

@@ -48,6 +48,17 @@ class Batch:
         labelled = self.targets != IGNORE_INDEX
         return labelled if self.mask is None else labelled & self.mask
 
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs are.
+
+        Raises:
+            ValueError: when no input is a tensor.
+        """
+        for tensor in _tensors(self.inputs):
+            return tensor.device
+        raise ValueError("a batch needs at least one input tensor to know its device")
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device; tensors already there are not copied."""
         moved = {name: _to(getattr(self, name), device) for name in self.__slots__}
@@ -69,7 +80,8 @@ def _tensors(inputs: Any) -> list[Tensor]:
 
 def _to(value: Any, device: torch.device | str) -> Any:
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        # A copy to the host that does not block could be read before it has arrived.
+        return value.to(device, non_blocking=torch.device(device).type != "cpu")
     if isinstance(value, Mapping):
         return {key: _to(item, device) for key, item in value.items()}
     if isinstance(value, tuple | list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ class Method(Spec):
     """The publication the method follows."""
     needs_teacher: ClassVar[bool] = True
     """Whether the term is part of the distillation, or also of the control that has no teacher."""
+    compares_logits: ClassVar[bool] = True
+    """Whether the term, if it needs a teacher, needs one with the student's own classes."""
 
     kind: str
     weight: Weight = 1.0
@@ -102,8 +105,8 @@ def _times(factor: float | Schedule, weight: float | Schedule) -> float | Schedu
         if isinstance(weight, Schedule):
             raise InputError(f"a term cannot have two schedules ({factor.kind} times {weight.kind}); write one")
         factor, weight = weight, factor
-    if not factor >= 0.0:
-        raise InputError(f"the weight of a term must be zero or more, got {factor}")
+    if not 0.0 <= factor < math.inf:
+        raise InputError(f"the weight of a term must be zero or more, and finite, got {factor}")
     return weight.scaled(factor) if isinstance(weight, Schedule) else factor * weight
 
 
@@ -115,7 +118,8 @@ class Objective:
         terms: at least one method; their labels must differ.
 
     Raises:
-        InputError: for no terms, or two terms with one label.
+        InputError: for no terms, something that is not a method, two terms with one label, or a label that a
+            module cannot have.
     """
 
     terms: tuple[Method, ...]
@@ -123,6 +127,13 @@ class Objective:
     def __post_init__(self) -> None:
         if not self.terms:
             raise InputError("an objective needs at least one term, such as CrossEntropy()")
+        for term in self.terms:
+            if not isinstance(term, Method):
+                raise InputError(f"a term of an objective is a method, such as CrossEntropy(), got {term!r}")
+            if term.label in dir(nn.ModuleDict) or term.label == "training":
+                raise InputError(
+                    f"a term cannot be called {term.label!r}, which is a name of every module; choose another"
+                )
         doubles = [label for label, count in Counter(term.label for term in self.terms).items() if count > 1]
         if doubles:
             raise InputError(
@@ -153,6 +164,11 @@ class Objective:
     def needs_teacher(self) -> bool:
         """Whether any term reads the teacher."""
         return any(term.needs_teacher for term in self.terms)
+
+    @property
+    def compares_logits(self) -> bool:
+        """Whether any term needs a teacher with the student's own classes."""
+        return any(term.needs_teacher and term.compares_logits for term in self.terms)
 
     @property
     def student_taps(self) -> tuple[str, ...]:
@@ -208,14 +224,13 @@ class BuiltObjective(nn.Module):
         super().__init__()
         self.objective = objective
         self.terms = nn.ModuleDict(terms)
-        self._plan = [(term, module) for term, module in zip(objective.terms, self.terms.values(), strict=True)]
 
     def forward(
         self, student: Knowledge, teacher: Knowledge | None, batch: Batch, *, progress: float | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and each term's unweighted value, detached, by label."""
         total, values = None, {}
-        for method, module in self._plan:
+        for method, module in zip(self.objective.terms, self.terms.values(), strict=True):
             value = module(student, teacher if teacher is not None else student, batch)
             values[method.label] = value.detach()
             weighted = value_at(method.weight, progress) * value

@@ -10,11 +10,13 @@ import math
 from abc import abstractmethod
 from typing import Annotated, Literal, final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from understudy.errors import InputError
 from understudy.spec import Spec
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Amount = Annotated[float, Field(ge=0.0)]
 
 
 class Schedule(Spec):
@@ -32,14 +34,20 @@ class Schedule(Spec):
 
 
 class _Ramp(Schedule):
-    start: float
+    start: Amount
     """Value until ``begin``."""
-    end: float
+    end: Amount
     """Value from ``finish`` on."""
     begin: Fraction = 0.0
     """Progress at which the change begins."""
     finish: Fraction = 1.0
     """Progress at which the change is over."""
+
+    @model_validator(mode="after")
+    def _forwards(self) -> _Ramp:
+        if self.finish < self.begin:
+            raise ValueError(f"the change would finish (at {self.finish}) before it begins (at {self.begin})")
+        return self
 
     def scaled(self, factor: float) -> Schedule:
         return self.model_copy(update={"start": factor * self.start, "end": factor * self.end})
@@ -76,8 +84,10 @@ class Cosine(_Ramp):
     """
 
     kind: Literal["cosine"] = "cosine"
-    start: float = 1.0
-    end: float = 0.0
+    start: Amount = 1.0
+    """Value until ``begin``."""
+    end: Amount = 0.0
+    """Value from ``finish`` on."""
 
     def at(self, progress: float) -> float:
         """The value at ``progress`` in [0, 1]."""
@@ -94,9 +104,9 @@ class Step(Schedule):
     """
 
     kind: Literal["step"] = "step"
-    start: float = 1.0
+    start: Amount = 1.0
     """Value before the first point."""
-    factor: float = 0.1
+    factor: Amount = 0.1
     """What the value is multiplied by at each point."""
     at_progress: tuple[Fraction, ...]
     """Points in [0, 1]."""
@@ -120,11 +130,11 @@ class OneCycle(Schedule):
     """
 
     kind: Literal["one_cycle"] = "one_cycle"
-    start: float = 0.04
+    start: Amount = 0.04
     """Value at the beginning."""
-    peak: float = 1.0
+    peak: Amount = 1.0
     """The highest value."""
-    end: float = 0.0
+    end: Amount = 0.0
     """Value at the end."""
     peak_at: Fraction = 0.3
     """Progress at which the peak is reached."""
@@ -148,11 +158,11 @@ def value_at(number: float | Schedule, progress: float | None) -> float:
     """A number as it is, a schedule at ``progress``.
 
     Raises:
-        ValueError: for a schedule without a progress.
+        InputError: for a schedule without a progress.
     """
     if isinstance(number, Schedule):
         if progress is None:
-            raise ValueError(
+            raise InputError(
                 f"a scheduled weight ({number.kind}) needs to know how far the training is: "
                 "call distiller(batch, progress=step / total_steps)"
             )

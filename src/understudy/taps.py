@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,8 @@ class Taps:
     The hooks live on the instance, not the class; they are installed before ``torch.compile`` traces the model
     and compile with it. A layer that runs again outside our forward (activation checkpointing recomputes it in
     the backward pass) is not read twice. Wrappers (``torch.compile``, ``DistributedDataParallel``) are looked
-    through, so that a path never depends on them.
+    through, so that a path never depends on them. A layer that runs several times in one forward is read at its
+    last run.
 
     Args:
         model: the network; nothing but hooks is added to it.
@@ -35,38 +36,34 @@ class Taps:
         self.paths = tuple(dict.fromkeys(paths))
         self._active = False
         self._seen: dict[str, Any] = {}
+        self._versions: dict[str, int] = {}
         modules = dict(unwrapped(model).named_modules())
         for path in self.paths:
             if layer_of(path) not in modules:
                 raise InputError(unknown_layer(layer_of(path), modules, "model"))
         self._handles = [
-            modules[layer].register_forward_hook(self._hook(layer))
+            modules[layer].register_forward_hook(_Remember(self, layer))
             for layer in dict.fromkeys(map(layer_of, self.paths))
         ]
-
-    def _hook(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
-        def remember(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if self._active:
-                self._seen[layer] = output
-
-        return remember
 
     @contextmanager
     def reading(self) -> Iterator[dict[str, Tensor]]:
         """Run the model inside this context; the dictionary is filled, by path, when the context ends.
 
         Raises:
-            InputError: when a layer was not reached, or gave something that is not a tensor.
+            InputError: when a layer was not reached, gave something that is not a tensor, or was overwritten in
+                place by a later layer.
         """
         features: dict[str, Tensor] = {}
         self._seen.clear()
         self._active = True
         try:
             yield features
+            features.update((path, self._tensor(path)) for path in self.paths)
         finally:
             self._active = False
-        features.update((path, self._tensor(path)) for path in self.paths)
-        self._seen.clear()
+            self._seen.clear()
+            self._versions.clear()
 
     def _tensor(self, path: str) -> Tensor:
         layer = layer_of(path)
@@ -84,6 +81,11 @@ class Taps:
                 f"layer {layer!r} returns {_described(output)}, expected one tensor. "
                 f"Take one of them with {_alternatives(output, layer)}"
             )
+        if path in self._versions and output._version != self._versions[path]:
+            raise InputError(
+                f"what layer {layer!r} returned was overwritten in place by a later layer, so that it cannot be "
+                "read. Tap the later layer, or make that one keep its input, such as with ReLU(inplace=False)"
+            )
         return output
 
     def remove(self) -> None:
@@ -91,6 +93,21 @@ class Taps:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+
+class _Remember:
+    """One hook. An object, not a closure, so that a deep copy of a model hands its features to the copied taps."""
+
+    def __init__(self, taps: Taps, layer: str) -> None:
+        self.taps = taps
+        self.layer = layer
+
+    def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        if not self.taps._active:
+            return
+        self.taps._seen[self.layer] = output
+        if not torch.compiler.is_compiling() and isinstance(output, Tensor) and not output.is_inference():
+            self.taps._versions[self.layer] = output._version
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -109,8 +126,9 @@ def layer_of(path: str) -> str:
     return path.partition(":")[0]
 
 
-def unknown_layer(layer: str, known: Sequence[str] | dict[str, nn.Module], whose: str) -> str:
+def unknown_layer(layer: str, known: Iterable[str], whose: str) -> str:
     """The error text for a layer that ``whose`` (student, teacher) does not have."""
+    known = list(known)
     return (
         f"{whose} has no layer {layer!r}{nearest(layer, known)} "
         f"(`understudy layers` lists all {sum(1 for name in known if name)})"
@@ -119,6 +137,8 @@ def unknown_layer(layer: str, known: Sequence[str] | dict[str, nn.Module], whose
 
 def _selected(output: Any, path: str) -> Any:
     selector = path.partition(":")[2]
+    if not isinstance(output, dict | tuple | list):
+        raise InputError(f"layer {layer_of(path)!r} returns one {type(output).__name__}; write its path without ':'")
     key: Any = int(selector) if selector.isdigit() and not isinstance(output, dict) else selector
     try:
         return output[key]

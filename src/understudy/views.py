@@ -1,1 +1,213 @@
-"""views."""
+"""Augmented views of images: pure functions of (seed, sample id, view number), computed for a whole batch at once.
+
+Nothing here has a state or reads a global random number generator. What a sample looks like in view 3 does not
+depend on the batch it is in, on the order, the process or the device, so that a teacher recorded on views
+0 … V-1 saw, bit for bit, what the student is shown.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, final
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from understudy.errors import InputError
+from understudy.spec import Spec
+
+Pixels = Annotated[int, Field(ge=0)]
+
+_SHIFT_Y, _SHIFT_X, _CROP_Y, _CROP_X, _FLIP, _CUTOUT_Y, _CUTOUT_X = range(7)
+"""Each draw has its own stream, so that switching one kind of change on does not alter the others."""
+
+
+@final
+class Views(Spec):
+    """Random changes of an image that keep its meaning. The default changes nothing.
+
+    They are applied in the order crop, flip, shift, cutout.
+
+    Example:
+        >>> Views(shift=2).describe()
+        'shifted by up to 2 px'
+    """
+
+    shift: Pixels = 0
+    """Moved by up to this many pixels up or down and left or right; black comes in. (What is often called a
+    random crop after zero padding.)"""
+    crop_padding: Pixels = 0
+    """Cropped at random to its own size after this many pixels were added by reflection on each side."""
+    flip: bool = False
+    """Mirrored left to right, every second time."""
+    cutout: Pixels = 0
+    """A black square of this side, its centre anywhere in the image (DeVries, Taylor 2017, arXiv:1708.04552)."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether a view can differ from the image."""
+        return self != Views()
+
+    def describe(self) -> str:
+        """One line for a report."""
+        parts = []
+        if self.crop_padding:
+            parts.append(f"cropped after {self.crop_padding} px of reflected padding")
+        if self.flip:
+            parts.append("mirrored at random")
+        if self.shift:
+            parts.append(f"shifted by up to {self.shift} px")
+        if self.cutout:
+            parts.append(f"a square of {self.cutout} px cut out")
+        return ", ".join(parts) or "shown as they are"
+
+    def apply(self, images: Tensor, ids: Tensor, *, view: int, seed: int) -> Tensor:
+        """What the samples look like in one view.
+
+        Args:
+            images: (N, C, H, W), float or uint8; not changed.
+            ids: int64 (N,), the stable id of each sample.
+            view: number of the view; during training the epoch.
+            seed: another seed gives other views of everything.
+
+        Returns:
+            (N, C, H, W), same type as ``images``.
+
+        Raises:
+            InputError: for anything but images with one id each, or a reflected padding as large as the image.
+        """
+        self._check(images, ids)
+        if not self.changes or not len(images):
+            return images
+        draws = _Draws(ids, view=view, seed=seed)
+        if self.crop_padding:
+            images = _cropped(images, self.crop_padding, draws)
+        if self.flip:
+            images = _flipped(images, draws)
+        if self.shift:
+            images = _shifted(images, self.shift, draws)
+        if self.cutout:
+            images = _cut_out(images, self.cutout, draws)
+        return images.contiguous()
+
+    def _check(self, images: Tensor, ids: Tensor) -> None:
+        if images.ndim != 4 or ids.shape != images.shape[:1]:
+            raise InputError(
+                f"views are made of images (N, C, H, W) with one id each (N,), got inputs {tuple(images.shape)} "
+                f"and ids {tuple(ids.shape)}"
+            )
+        if self.crop_padding >= min(images.shape[-2:]):
+            raise InputError(
+                f"crop_padding: {self.crop_padding} reflects more than images of {images.shape[-2]}×"
+                f"{images.shape[-1]} pixels hold; expected less than their shorter side"
+            )
+
+
+def random_bits(ids: Tensor, *key: int) -> Tensor:
+    """64 random bits for each id under a key: SplitMix64 at position ``id`` (Steele, Lea, Flood 2014).
+
+    Args:
+        ids: int64, any shape and device.
+        key: whole numbers such as (seed, view, purpose); another key gives independent bits.
+
+    Returns:
+        int64, shape of ``ids``; all bits are used, so half of the values are negative.
+    """
+    return _mix_(ids * _signed(_GAMMA) + _signed(folded(*key)))
+
+
+def random_below(bound: int, ids: Tensor, *key: int) -> Tensor:
+    """A whole number in [0, bound) for each id under a key, uniform to one part in 2³²; ``bound`` < 2³¹."""
+    return ((random_bits(ids, *key) >> 32 & 0xFFFF_FFFF) * bound) >> 32
+
+
+def folded(*key: int) -> int:
+    """One number in [0, 2⁶⁴) for several, for seeding; the order matters."""
+    value = len(key)
+    for number in key:
+        value = (value ^ number) + _GAMMA & _MASK
+        value = (value ^ value >> 30) * _FACTOR_1 & _MASK
+        value = (value ^ value >> 27) * _FACTOR_2 & _MASK
+        value ^= value >> 31
+    return value
+
+
+_MASK = 2**64 - 1
+_GAMMA, _FACTOR_1, _FACTOR_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def _signed(value: int) -> int:
+    """The int64 with the same 64 bits; products and sums of int64 tensors wrap around like those of uint64."""
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _mix_(value: Tensor) -> Tensor:
+    """SplitMix64's output function, in place. int64 shifts copy the sign, hence the masks."""
+    value ^= value >> 30 & (1 << 34) - 1
+    value *= _signed(_FACTOR_1)
+    value ^= value >> 27 & (1 << 37) - 1
+    value *= _signed(_FACTOR_2)
+    value ^= value >> 31 & (1 << 33) - 1
+    return value
+
+
+class _Draws:
+    """The random numbers of one view, one per sample and stream."""
+
+    def __init__(self, ids: Tensor, *, view: int, seed: int) -> None:
+        self._ids, self._key = ids, (seed, view)
+
+    def below(self, bound: int, stream: int) -> Tensor:
+        return random_below(bound, self._ids, *self._key, stream)
+
+
+def _cropped(images: Tensor, padding: int, draws: _Draws) -> Tensor:
+    padded = _reflected(_reflected(images, padding, 2), padding, 3)
+    return _windows(padded, draws.below(2 * padding + 1, _CROP_Y), draws.below(2 * padding + 1, _CROP_X), padding)
+
+
+def _shifted(images: Tensor, shift: int, draws: _Draws) -> Tensor:
+    padded = F.pad(images, (shift, shift, shift, shift))
+    return _windows(padded, draws.below(2 * shift + 1, _SHIFT_Y), draws.below(2 * shift + 1, _SHIFT_X), shift)
+
+
+def _flipped(images: Tensor, draws: _Draws) -> Tensor:
+    chosen = draws.below(2, _FLIP).nonzero().flatten()
+    return images.index_copy(0, chosen, images.index_select(0, chosen).flip(-1))
+
+
+def _cut_out(images: Tensor, side: int, draws: _Draws) -> Tensor:
+    height, width = images.shape[-2:]
+    rows = _covered(draws.below(height, _CUTOUT_Y), side, height)
+    columns = _covered(draws.below(width, _CUTOUT_X), side, width)
+    return images * ~(rows[:, None, :, None] & columns[:, None, None, :])
+
+
+def _covered(centre: Tensor, side: int, size: int) -> Tensor:
+    """Bool (N, size): which of ``size`` positions a square of ``side`` around ``centre`` (N,) covers."""
+    offset = torch.arange(size, device=centre.device) - (centre - side // 2)[:, None]
+    return (offset >= 0) & (offset < side)
+
+
+def _reflected(images: Tensor, padding: int, dim: int) -> Tensor:
+    """Padded on both sides of one dimension, 2 1 | 0 1 2 …; ``F.pad`` does not reflect uint8."""
+    before = images.narrow(dim, 1, padding).flip(dim)
+    after = images.narrow(dim, images.shape[dim] - 1 - padding, padding).flip(dim)
+    return torch.cat([before, images, after], dim)
+
+
+def _windows(padded: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
+    """For each sample the part of its padded image that begins at (top, left).
+
+    A window is one contiguous run of memory if whole padded rows are taken, so that the whole batch is a row
+    selection from a table of overlapping runs: several times faster than indexing pixel by pixel.
+    """
+    padded = padded.contiguous()
+    count, channels, rows, columns = padded.shape
+    height, width = rows - 2 * padding, columns - 2 * padding
+    run = ((channels - 1) * rows + height - 1) * columns + width
+    table = padded.as_strided((padded.numel() - run + 1, run), (1, 1))
+    first = torch.arange(count, device=padded.device) * (channels * rows * columns)
+    runs = table.index_select(0, first + top * columns + left)
+    return runs.as_strided((count, channels, height, width), (run, rows * columns, columns, 1))

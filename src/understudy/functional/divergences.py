@@ -21,7 +21,7 @@ def kl_divergence(
     Computed in log space, in float32 or, for float64 logits, in float64.
 
     Args:
-        student_logits: (..., classes), unnormalised.
+        student_logits: (..., classes), unnormalised and finite.
         teacher_logits: the same shape.
         temperature: :math:`\tau > 0` divides both logits.
 
@@ -62,7 +62,7 @@ def soft_target_loss(
 
     Args:
         student_logits: (..., classes), unnormalised; the gradient goes here.
-        teacher_logits: the same shape; pass it detached, it is a constant of the loss.
+        teacher_logits: the same shape; a constant of the loss, which gives it no gradient.
         temperature: :math:`\tau > 0`; the higher, the more the small probabilities count.
         mask: which positions count; None means all.
         total: see :func:`masked_mean`.
@@ -78,10 +78,10 @@ def soft_target_loss(
         >>> student = torch.tensor([[0.0, 0.0]])
         >>> teacher = torch.tensor([[0.0, 1.0986123]])
         >>> soft_target_loss(student, teacher, temperature=2.0)
-        tensor(0.1455)
+        tensor(0.1454)
 
     References:
         Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015 (arXiv:1503.02531), section 2.
     """
-    divergence = kl_divergence(student_logits, teacher_logits, temperature=temperature)
+    divergence = kl_divergence(student_logits, teacher_logits.detach(), temperature=temperature)
     return temperature**2 * masked_mean(divergence, mask=mask, total=total)

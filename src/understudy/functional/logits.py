@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from understudy.functional.reduction import positive
+
 
 def cross_entropy_loss(
     student_logits: Float[Tensor, "*positions classes"],
@@ -17,7 +19,7 @@ def cross_entropy_loss(
     r"""Cross-entropy with the true labels, :math:`-\sum_k q_k \log p^S_k`, averaged over the labelled positions.
 
     Args:
-        student_logits: (..., classes), unnormalised.
+        student_logits: (..., classes), unnormalised; the gradient goes here.
         targets: class index per position; ``ignore_index`` where there is no label.
         label_smoothing: :math:`\epsilon` in :math:`q = (1 - \epsilon) \, \mathrm{onehot} + \epsilon / K`.
         ignore_index: the target of an unlabelled position.
@@ -47,4 +49,4 @@ def cross_entropy_loss(
     )
     if total is None:
         total = (targets != ignore_index).sum().to(dtype)
-    return summed / total.clamp(min=1.0)
+    return summed / positive(total)

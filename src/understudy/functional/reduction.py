@@ -17,7 +17,8 @@ def masked_mean(
         values: one value per position.
         mask: which positions count; None means all.
         total: divide by this instead of by the number of positions that count here. When several micro-batches
-            make one step, it is their average count, and the mean of the parts is the mean of the whole.
+            make one step, it is their average count, which may be below one, and the mean of the parts is the
+            mean of the whole.
 
     Returns:
         A scalar. Zero, still connected to ``values``, when no position counts.
@@ -26,10 +27,19 @@ def masked_mean(
         >>> masked_mean(torch.tensor([1.0, 2.0, 9.0]), mask=torch.tensor([True, True, False]))
         tensor(1.5000)
     """
-    if mask is None and total is None:
+    if mask is None and total is None and values.numel() > 0:
         return values.mean()
     if mask is not None:
         values = torch.where(mask, values, 0.0)
     if total is None:
         total = values.new_tensor(values.numel()) if mask is None else mask.sum().to(values.dtype)
-    return values.sum() / total.clamp(min=1.0)
+    return values.sum() / positive(total)
+
+
+def positive(total: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """A count to divide by: itself, or one where it is zero, so that a sum over nothing stays zero.
+
+    Args:
+        total: a number of positions; an average of numbers may lie between zero and one.
+    """
+    return torch.where(total > 0, total, 1.0)

@@ -23,14 +23,16 @@ class Hint(Method):
     The adapter r is linear, a 1×1 convolution, or a resize, chosen from the two shapes; it trains with the
     student, belongs to the objective, and is not part of the student. Scale: the mean over all elements, in the
     squared unit of the teacher's feature; 0 at equality. The paper sums over elements and halves (eq. 3), and
-    trains the hint before the other terms: give the weight a schedule for that. The gradient goes to the
-    student and to the adapter.
+    trains the hint before the other terms: give the weight a schedule for that. Positions outside the mask do
+    not count, as long as the feature has the positions of the logits (samples, tokens); a feature of another
+    resolution counts wholly. The gradient goes to the student and to the adapter.
 
     Example:
         >>> 50 * Hint(student_layer="layer3", teacher_layer="layer3")
         Hint(kind='hint', weight=50.0, name=None, student_layer='layer3', teacher_layer='layer3')
     """
 
+    compares_logits: ClassVar[bool] = False
     paper: ClassVar[str] = "Romero et al.: FitNets: Hints for Thin Deep Nets, ICLR 2015 (arXiv:1412.6550)"
 
     kind: Literal["hint"] = "hint"
@@ -67,7 +69,11 @@ class HintTerm(nn.Module):
         self.method = method
         self.adapter = adapter
 
-    def forward(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:  # noqa: ARG002 - one signature
+    def forward(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """Mean squared difference after the adapter."""
         adapted = self.adapter(student.features[self.method.student_layer])
-        return hint_loss(adapted, teacher.features[self.method.teacher_layer])
+        hint = teacher.features[self.method.teacher_layer]
+        positions = student.logits.shape[:-1]
+        if adapted.shape[: len(positions)] != positions:
+            return hint_loss(adapted, hint)
+        return hint_loss(adapted, hint, positions=len(positions), mask=student.mask, total=batch.valid_total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, final
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -48,9 +49,14 @@ class SoftTargets(Method):
                 mask=student.mask,
                 total=batch.valid_total,
             )
-        labelled = batch.labelled
-        mask, total = labelled, batch.labelled_total
+        mask, total = _labelled(student, batch), batch.labelled_total
         if self.rows == "unlabelled":
-            mask = ~labelled if student.mask is None else ~labelled & student.mask
+            mask = ~mask if student.mask is None else ~mask & student.mask
             total = None if batch.valid_total is None or total is None else batch.valid_total - total
         return soft_target_loss(student.logits, teacher.logits, temperature=self.temperature, mask=mask, total=total)
+
+
+def _labelled(student: Knowledge, batch: Batch) -> Tensor:
+    if batch.targets is None:
+        return torch.zeros(student.logits.shape[:-1], dtype=torch.bool, device=student.logits.device)
+    return batch.labelled

@@ -28,7 +28,7 @@ class _SingleLabel(Task):
     metric: ClassVar[str] = "accuracy"
 
     def batch(self, raw: Any) -> Batch:
-        """Accept (inputs, targets), a single input tensor, or a mapping with ``labels`` or ``label``.
+        """Accept (inputs, targets), (inputs,), an input tensor, or a mapping with ``labels`` or ``label``.
 
         Raises:
             InputError: for anything else, or targets that are not whole numbers, one per sample.
@@ -36,12 +36,7 @@ class _SingleLabel(Task):
         if isinstance(raw, Batch):
             return raw
         inputs, targets = _pair(raw)
-        if targets is not None and (targets.ndim != 1 or targets.is_floating_point()):
-            raise InputError(
-                f"targets have shape {tuple(targets.shape)} and type {targets.dtype}; expected one whole number "
-                "per sample, the index of its class (int64, shape (batch,))"
-            )
-        return Batch(inputs=inputs, targets=targets)
+        return Batch(inputs=inputs, targets=None if targets is None else _whole_numbers(targets))
 
     def observe(self, model: nn.Module, batch: Batch) -> Knowledge:
         """Call the model with the batch's inputs; logits are its output, its ``.logits``, or the first of a tuple.
@@ -52,7 +47,7 @@ class _SingleLabel(Task):
         logits = _logits(_call(model, batch.inputs))
         if logits.ndim != 2:
             raise InputError(f"the model returned logits of shape {tuple(logits.shape)}, expected (batch, classes)")
-        return Knowledge(logits=logits)
+        return Knowledge(logits=logits, mask=batch.mask)
 
     @property
     def supervised(self) -> Method:
@@ -95,14 +90,25 @@ class ImageClassification(_SingleLabel):
     kind: Literal["image_classification"] = "image_classification"
 
 
-def _pair(raw: Any) -> tuple[Any, Tensor | None]:
+def _whole_numbers(targets: Any) -> Tensor:
+    if not isinstance(targets, Tensor):
+        raise InputError(f"targets are a {type(targets).__name__}; expected a tensor (int64, shape (batch,))")
+    if targets.ndim != 1 or targets.is_floating_point() or targets.is_complex():
+        raise InputError(
+            f"targets have shape {tuple(targets.shape)} and type {targets.dtype}; expected one whole number "
+            "per sample, the index of its class (int64, shape (batch,))"
+        )
+    return targets.long()
+
+
+def _pair(raw: Any) -> tuple[Any, Any]:
     if isinstance(raw, Tensor):
         return raw, None
     if isinstance(raw, Mapping):
         inputs = {str(name): value for name, value in raw.items() if name not in ("labels", "label")}
         return inputs, raw.get("labels", raw.get("label"))
-    if isinstance(raw, tuple | list) and len(raw) == 2:
-        return raw[0], raw[1]
+    if isinstance(raw, tuple | list) and len(raw) in (1, 2):
+        return raw[0], raw[1] if len(raw) == 2 else None
     shown = f"a {type(raw).__name__} of {len(raw)}" if isinstance(raw, tuple | list) else type(raw).__name__
     raise InputError(f"a batch of this task is (inputs, targets) or a dict with 'labels', got {shown}")
 

@@ -17,6 +17,8 @@ from understudy.tasks.task import Task
 class ModuleTeacher:
     """A frozen network, run without gradients and in eval mode beside the student.
 
+    It follows the batches to their device.
+
     Args:
         module: the network; it is put into eval mode here and at every step, and never trained.
         task: how the network is called.
@@ -28,6 +30,7 @@ class ModuleTeacher:
         self.task = task
         self.precision = precision
         self._taps = Taps(module, ())
+        self._device = next((parameter.device for parameter in module.parameters()), None)
 
     def observe(self, batch: Batch, taps: tuple[str, ...] = ()) -> Knowledge:
         """Logits and tapped features of the network, without gradients.
@@ -35,12 +38,14 @@ class ModuleTeacher:
         Raises:
             InputError: for a layer that the network does not have.
         """
-        if taps != self._taps.paths:
+        if tuple(dict.fromkeys(taps)) != self._taps.paths:
             self._taps.remove()
             self._taps = Taps(self.module, taps)
         if self.module.training:
             self.module.eval()
-        device = _device(batch)
+        device = batch.device
+        if device != self._device:
+            self.to(device)
         autocast = torch.autocast(device.type, dtype=self.precision, enabled=self.precision is not None)
         with torch.no_grad(), autocast, self._taps.reading() as features:
             knowledge = self.task.observe(self.module, batch)
@@ -49,13 +54,5 @@ class ModuleTeacher:
     def to(self, device: torch.device | str) -> ModuleTeacher:
         """Move the network, in place."""
         self.module.to(device)
+        self._device = torch.device(device)
         return self
-
-
-def _device(batch: Batch) -> torch.device:
-    inputs = batch.inputs
-    if isinstance(inputs, dict):
-        inputs = next(iter(inputs.values()))
-    elif isinstance(inputs, tuple):
-        inputs = inputs[0]
-    return inputs.device

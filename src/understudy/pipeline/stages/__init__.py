@@ -1,1 +1,18 @@
-"""pipeline/stages."""
+"""The verbs of a run, one file each."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from understudy.pipeline.stage import Stage
+from understudy.pipeline.stages.distill import Distill
+from understudy.pipeline.stages.evaluate import Evaluate
+from understudy.pipeline.stages.fit_bias import FitBias
+from understudy.pipeline.stages.train import Train
+
+STAGES: tuple[type[Stage], ...] = (Train, Distill, FitBias, Evaluate)
+
+AnyStage = Annotated[Train | Distill | FitBias | Evaluate, Field(discriminator="kind")]
+"""What a recipe may list under `stages`."""
+
+__all__ = ["STAGES", "AnyStage", "Distill", "Evaluate", "FitBias", "Stage", "Train"]

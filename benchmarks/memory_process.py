@@ -1,0 +1,44 @@
+"""One contender of memory.py in a process of its own: is told its task as JSON, prints its peak memory as JSON."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+import torch
+from loops import Terminal, Work, by_hand, perceptron, pixels, with_understudy
+
+
+def resident_peak() -> int:
+    """The most memory that this process ever held, in bytes."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count what the parent held when it started this process
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+settings = json.loads(sys.argv[1])
+torch.manual_seed(0)
+if settings["task"] == "mlp":
+    data = pixels(None, (1, 28, 28), settings["samples"])
+    teacher, student = perceptron(784, 1200, 1200, 10), perceptron(784, 800, 800, 10)
+else:
+    from torchvision.models import mobilenet_v2, resnet50
+
+    data = pixels(None, (3, 32, 32), settings["samples"])
+    teacher, student = resnet50(num_classes=10), mobilenet_v2(num_classes=10)
+    with torch.no_grad():
+        for part in data.images[: 4 * settings["batch"]].split(settings["batch"]):
+            teacher(part.div(255))  # without statistics of real activations a random teacher's logits explode
+work = Work(teacher.eval(), student, data, settings["steps"], settings["batch"])
+before = resident_peak()
+if settings["contender"] == "understudy":
+    terminal = Terminal()
+    with_understudy(work, terminal.stream)
+    terminal.close()
+else:
+    by_hand(work)
+print(json.dumps({"before_bytes": before, "peak_bytes": resident_peak()}))

@@ -1,0 +1,111 @@
+"""``understudy measure``: what a model costs, and how good it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from understudy.cli.failures import tell
+from understudy.cli.model_names import Built, Classes, ModelName, Size, build_named
+from understudy.cli.output import AsJson, columns, write, write_json
+from understudy.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def measure_model(
+    model: ModelName,
+    size: Size = None,
+    classes: Classes = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="SOURCE", help="Measure quality on this set too: a folder, a file, a hub id."),
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="Which split of the data: test or validation.")] = "test",
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Samples in one timed call.")] = 1,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads of the timed calls.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.01, help="How long to time for.")] = 1.0,
+    memory: Annotated[bool, typer.Option("--memory/--no-memory", help="Measure the peak memory.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model: parameters, MACs, bytes, latency, throughput, memory; with --data also its quality.
+
+    Example: [bold]understudy measure runs/demo#student --data sklearn/digits[/bold]
+    """
+    if split not in ("test", "validation"):
+        raise InputError(f"--split {split!r}: expected 'test' or 'validation'")
+    built = build_named(model, size=size, classes=classes)
+    result = {"schema": 1, "model": model, **_cost(built)}
+    tell(f"timing for {seconds:g} s")
+    result |= _speed(built, batch, threads, seconds)
+    result["peak_memory_bytes"] = _memory(built) if memory else None
+    result["quality"] = _quality(built.module, built.classes, data, split) if data is not None else None
+    if as_json:
+        write_json(result)
+    else:
+        write(_table(result))
+
+
+def _cost(built: Built) -> dict[str, Any]:
+    from understudy.measure.cost import cost
+    from understudy.sources.forward import resized
+
+    found = cost(built.module, resized(built.inputs, 1))
+    return {"parameters": found.parameters, "macs": found.macs, "bytes": found.size_bytes}
+
+
+def _speed(built: Built, batch: int, threads: int | None, seconds: float) -> dict[str, Any]:
+    from understudy.measure.latency import latency, throughput
+
+    timed = latency(built.module, built.inputs, batch=batch, threads=threads, seconds=seconds)
+    return {
+        "latency_ms": {
+            "median": timed.median_ms,
+            "p90": timed.p90_ms,
+            "batch": timed.batch,
+            "threads": timed.threads,
+            "runtime": timed.runtime,
+        },
+        "throughput": throughput(built.module, built.inputs),
+    }
+
+
+def _memory(built: Built) -> int | None:
+    from understudy.measure.memory import peak_memory
+    from understudy.sources.forward import resized
+
+    if built.directory is None:
+        return None
+    return peak_memory(built.directory, resized(built.inputs, 1))
+
+
+def _quality(model: nn.Module, classes: tuple[str, ...] | None, data: str, split: str) -> dict[str, float]:
+    from understudy.measure.quality import predict, quality
+    from understudy.sources.data import DataSpec, load_data
+    from understudy.sources.loader import Loader
+    from understudy.tasks import Classification
+
+    task = Classification()
+    loaded = load_data(DataSpec(source=data, classes=classes), task=task)
+    samples = loaded.test if split == "test" else loaded.validation
+    return quality(predict(model, Loader(samples, batch_size=500, shuffle=False), task), task)
+
+
+def _table(result: dict[str, Any]) -> str:
+    timed = result["latency_ms"]
+    conditions = f"batch {timed['batch']}, {timed['threads']} threads, {timed['runtime']}"
+    rows = [
+        ("parameters", f"{result['parameters']:,}"),
+        ("multiply-adds per sample", f"{result['macs']:,}"),
+        ("size on disk", f"{result['bytes']:,} bytes"),
+        ("latency, median", f"{timed['median']:.3g} ms ({conditions})"),
+        ("latency, 90 %", f"{timed['p90']:.3g} ms"),
+        ("throughput", f"{result['throughput']:,.0f} samples/s"),
+    ]
+    if result["peak_memory_bytes"] is not None:
+        rows.append(("peak memory", f"{result['peak_memory_bytes'] / 2**20:,.1f} MiB"))
+    rows += [(name.replace("_", " "), f"{value:.6g}") for name, value in (result["quality"] or {}).items()]
+    return columns(rows, headers=("measured", result["model"]))

@@ -1,0 +1,209 @@
+"""Naming a model in one word on the command line: ``torchvision:resnet18``, a directory, ``recipe.yaml#student``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from understudy.errors import InputError, listing, nearest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from understudy.recipe.schema import Recipe
+    from understudy.sources.model_specs import AnyModel
+
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A saved model's directory, torchvision:NAME, timm:NAME, transformers:NAME, python:MODULE:CALLABLE, "
+        "understudy:mlp:800-800, RECIPE.yaml#STAGE or RUN#STAGE.",
+    ),
+]
+Size = Annotated[
+    str | None,
+    typer.Option("--size", metavar="C,H,W", help="Shape of one input, without the batch, such as 3,32,32."),
+]
+Classes = Annotated[
+    int | None, typer.Option("--classes", metavar="N", min=1, help="Number of classes of a model that is built anew.")
+]
+SOURCES = ("torchvision", "timm", "transformers", "python", "understudy", "artifact")
+_WIDTHS = {"mlp": "hidden", "cnn": "widths"}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model that was named, with an example of what it takes.
+
+    Attributes:
+        name: what the user wrote.
+        module: the network.
+        inputs: a batch of two samples.
+        classes: names of its classes, where they are known.
+        directory: where it is saved; None for one that was built anew.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: Any
+    classes: tuple[str, ...] | None
+    directory: Path | None = None
+
+
+def model_fields(text: str) -> dict[str, Any]:
+    """A model's name as the mapping that a recipe would have under ``model``; nothing is built or imported.
+
+    Args:
+        text: such as ``torchvision:resnet18``, ``understudy:mlp:800-800`` or the path of a directory.
+
+    Raises:
+        InputError: for a text that names no model, with what it may have meant.
+    """
+    source, colon, rest = text.partition(":")
+    if Path(text).exists():
+        return {"source": "artifact", "path": text}
+    if not colon or source not in SOURCES:
+        raise InputError(_not_a_model(text, source if colon else ""))
+    if not rest:
+        raise InputError(f"{text!r} names no model; expected a name after the colon, such as {_example(source)}")
+    if source == "python":
+        return {"source": source, "target": rest}
+    if source == "artifact":
+        return {"source": source, "path": rest}
+    if source == "understudy":
+        return _builtin(text, rest)
+    return {"source": source, "name": rest}
+
+
+def build_named(text: str, *, size: str | None, classes: int | None) -> Built:
+    """Build, or load, the model that a word names.
+
+    Args:
+        text: what the user wrote.
+        size: ``--size``; needed for a model that does not know the shape of its inputs.
+        classes: ``--classes``; 10 when it is needed and not given.
+
+    Raises:
+        InputError: for a text that names no model, or a model that cannot be built.
+    """
+    place, hash_sign, stage = text.rpartition("#")
+    if hash_sign and place.endswith((".yaml", ".yml", ".json")):
+        return _of_recipe(text, Path(place), stage, size, classes)
+    if hash_sign:
+        return _saved(text, _of_run(Path(place), stage), size)
+    fields = model_fields(text)
+    if fields["source"] == "artifact":
+        return _saved(text, Path(fields["path"]), size)
+    return _fresh(text, _validated(fields), parsed_size(size), classes or 10)
+
+
+def parsed_size(size: str | None) -> tuple[int, ...]:
+    """``3,32,32`` as numbers; an ordinary image of that size when not given.
+
+    Raises:
+        InputError: for anything but whole numbers.
+    """
+    parts = re.split(r"[,x×]", size) if size else ["3", "224", "224"]
+    if not all(part.strip().isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--size {size!r}: expected whole numbers such as 3,32,32, or 64 for a vector")
+    return tuple(map(int, parts))
+
+
+def _validated(fields: dict[str, Any]) -> AnyModel:
+    from pydantic import TypeAdapter, ValidationError
+
+    from understudy.sources.model_specs import AnyModel
+
+    try:
+        return TypeAdapter(AnyModel).validate_python(fields)
+    except ValidationError as error:
+        reasons = "; ".join(str(item["msg"]) for item in error.errors(include_url=False))
+        raise InputError(f"not a model: {reasons}") from error
+
+
+def _fresh(name: str, spec: AnyModel, shape: tuple[int, ...], classes: int) -> Built:
+    import torch
+
+    from understudy.sources.models import build_model
+
+    inputs = torch.zeros(2, *shape)
+    return Built(name, build_model(spec, classes=classes, inputs=inputs), inputs, None)
+
+
+def _saved(name: str, directory: Path, size: str | None) -> Built:
+    import torch
+
+    from understudy.sources.artifact import load_artifact
+
+    loaded = load_artifact(directory)
+    inputs = torch.zeros(2, *parsed_size(size)) if size else loaded.example(2)
+    return Built(name, loaded.module, inputs, loaded.classes, directory)
+
+
+def _of_recipe(name: str, file: Path, stage: str, size: str | None, classes: int | None) -> Built:
+    from understudy.recipe.loading import load_recipe
+
+    recipe = load_recipe(file)
+    models = {item.name: item.model for item in recipe.stages if item.kind in ("train", "distill")}
+    if stage not in models:
+        raise InputError(
+            f"{file} has no stage {stage!r} with a model{nearest(stage, models)}; it has {listing(list(models))}"
+        )
+    if size is None or classes is None:
+        return _on_its_data(name, recipe, models[stage])
+    return _fresh(name, models[stage], parsed_size(size), classes)
+
+
+def _on_its_data(name: str, recipe: Recipe, spec: AnyModel) -> Built:
+    """The model as the run would build it: the data say how large inputs are, and how many classes there are."""
+    from understudy.sources.data import load_data
+    from understudy.sources.loader import Loader
+    from understudy.sources.models import build_model
+
+    data = load_data(recipe.data, task=recipe.task)
+    inputs = next(iter(Loader(data.validation, batch_size=2, shuffle=False))).inputs
+    return Built(name, build_model(spec, classes=len(data.classes), inputs=inputs), inputs, data.classes)
+
+
+def _of_run(run: Path, stage: str) -> Path:
+    stages = run / "stages"
+    known = sorted(folder.name for folder in stages.iterdir()) if stages.is_dir() else []
+    if not known:
+        raise InputError(f"{run} is neither a recipe nor the directory of a run, so it has no stage {stage!r}")
+    if stage not in known:
+        raise InputError(f"{run} has no stage {stage!r}{nearest(stage, known)}; it has {listing(known)}")
+    finished = sorted((stages / stage).glob("seed-*/model.json"))
+    if not finished:
+        raise InputError(f"stage {stage!r} of {run} has left no model yet")
+    return finished[0].parent
+
+
+def _builtin(text: str, rest: str) -> dict[str, Any]:
+    name, _, widths = rest.partition(":")
+    if name not in _WIDTHS:
+        raise InputError(f"{text!r}: Understudy has no network {name!r}{nearest(name, _WIDTHS)}; it has 'mlp' and 'cnn'")
+    if not re.fullmatch(r"\d+(-\d+)*", widths):
+        raise InputError(f"{text!r}: expected the widths of its layers, such as understudy:{name}:64-128")
+    return {"source": "understudy", "name": name, "arguments": {_WIDTHS[name]: [int(n) for n in widths.split("-")]}}
+
+
+def _example(source: str) -> str:
+    examples = {"python": "python:my_models:small", "understudy": "understudy:mlp:800-800", "artifact": "artifact:folder"}
+    return examples.get(source, f"{source}:resnet18")
+
+
+def _not_a_model(text: str, source: str) -> str:
+    if source:
+        near = nearest(source, SOURCES) or f"; expected one of {listing(SOURCES)}"
+        return f"{text!r}: unknown source {source!r}{near}"
+    if "/" in text or "\\" in text:
+        return f"{text!r}: there is no such directory. A saved model is a directory with model.json in it"
+    return (
+        f"{text!r} is no directory, and says not where the model comes from: torchvision:{text}, timm:{text}, or "
+        "python:module:callable for a function of your own"
+    )

@@ -1,0 +1,41 @@
+"""The end of a run, or of several, on stdout."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from understudy.cli.output import write
+
+WIDE = 160
+"""Columns of the table where stdout is no terminal, which has no width of its own."""
+
+
+def show_results(*runs: Path, out: Path | None = None, as_json: bool) -> None:
+    """Write the report's files and print its table, or its JSON.
+
+    Args:
+        runs: run directories.
+        out: where the files go. When not given, a single run keeps its own, and of several none are written.
+        as_json: print the report as JSON, as in ``report.json``.
+
+    Raises:
+        InputError: for a directory that is not a run.
+        RunError: when the files cannot be written.
+    """
+    from understudy.report import build_report, read_run
+    from understudy.report.writing import write_report
+
+    report = build_report([read_run(run) for run in runs])
+    place = out if out is not None or len(runs) > 1 else runs[0]
+    paths = write_report(place, report=report) if place is not None else None
+    if as_json:
+        write(report.to_json())
+        return
+    from rich.console import Console
+
+    from understudy.report.terminal import table
+
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDE)
+    console.print(table(report))
+    write(f"\nReport: {paths.html}" if paths else "\nFor one page of them all, name a directory for it with --out")

@@ -1,0 +1,77 @@
+"""``understudy run``: do what a recipe says."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from understudy.cli.failures import Interrupted
+from understudy.cli.output import AsJson
+from understudy.cli.results import show_results
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Replace a value of the recipe, such as stages.student.training.epochs=5. May be given several times.",
+    ),
+]
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, in YAML or JSON.")]
+RUNS = Path("runs")
+"""Where runs go that were given no directory."""
+
+
+def run_recipe(
+    recipe: RecipeFile,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The run directory; runs/NAME when not given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe: train, distill, measure, report.
+
+    Stages that are done and whose inputs did not change are skipped; an interrupted run goes on from its last
+    checkpoint when the same command is given again.
+
+    Example: [bold]understudy run recipe.yaml --set stages.student.training.epochs=5 --out runs/try[/bold]
+    """
+    directory = run_file(recipe, overrides or [], out)
+    if is_main_process():
+        show_results(directory, as_json=as_json)
+
+
+def run_file(path: Path, overrides: list[str], out: Path | None) -> Path:
+    """Run a recipe file and give its run directory.
+
+    Raises:
+        InputError: when the recipe or its data cannot work.
+        RunError: when the run could not go on.
+        Interrupted: on Ctrl-C, with the word that the run can be resumed.
+    """
+    try:
+        from understudy.engine.progress import progress_for
+        from understudy.pipeline.run import run
+        from understudy.recipe.loading import load_recipe
+
+        recipe = load_recipe(path, overrides)
+        directory = out if out is not None else RUNS / recipe.name
+        return run(recipe, directory, progress=progress_for(sys.stderr), text=_as_run(path, overrides))
+    except KeyboardInterrupt as error:
+        raise Interrupted("\nInterrupted. The same command goes on from the last checkpoint.") from error
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that speaks, of those that `torchrun` has started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _as_run(path: Path, overrides: list[str]) -> str:
+    """The recipe as its author wrote it, with what the command line changed on top."""
+    changed = "".join(f"# changed by --set {override}\n" for override in overrides)
+    return changed + path.read_text(encoding="utf-8-sig")

@@ -1,0 +1,70 @@
+"""Are logits logits: probabilities in their place teach nothing, and nothing else complains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from understudy.distiller import Distiller
+from understudy.doctor.evidence import Observation
+from understudy.doctor.findings import Finding
+from understudy.doctor.untouched import networks
+from understudy.teachers import Ensemble
+
+TOLERANCE = 2e-3
+"""How far from 1 a row of probabilities may sum up, in bfloat16 too after averaging over rows."""
+
+
+def check_probabilities(distiller: Distiller, observations: Sequence[Observation]) -> list[Finding]:
+    """Rows that sum to one within [0, 1], or whose exponentials do, on either side."""
+    sides = {
+        "student": ([seen.student.logits for seen in observations], [distiller.student]),
+        "teacher": (
+            [seen.teacher.logits for seen in observations if seen.teacher is not None],
+            list(networks(distiller.teacher).values()),
+        ),
+    }
+    findings = []
+    for side, (logits, modules) in sides.items():
+        if not logits or logits[0].shape[-1] < 2:
+            continue
+        values = torch.cat([each.flatten(0, -2) for each in logits]).float()
+        if _are_probabilities(values):
+            findings.append(_probabilities(side, values, modules))
+        elif side == "teacher" and isinstance(distiller.teacher, Ensemble):
+            continue  # an ensemble answers with log-probabilities, and says so
+        elif bool((values <= 0.0).all()) and _are_probabilities(values.exp()):
+            findings.append(_log_probabilities(side, len(values)))
+    return findings
+
+
+def _are_probabilities(values: Tensor) -> bool:
+    inside = bool((values >= 0.0).all()) and bool((values <= 1.0 + TOLERANCE).all())
+    sums = values.sum(-1)
+    return (
+        inside and float((sums - 1.0).abs().max()) < 10.0 * TOLERANCE and float((sums.mean() - 1.0).abs()) < TOLERANCE
+    )
+
+
+def _probabilities(side: str, values: Tensor, modules: list[nn.Module]) -> Finding:
+    last = [path for module in modules for path, layer in module.named_modules() if isinstance(layer, nn.Softmax)]
+    where = f" (its layer {last[-1]!r} is a Softmax)" if last else ""
+    return Finding(
+        check="probabilities",
+        severity="error",
+        message=f"the {side} gives probabilities; expected logits, the scores before the softmax",
+        seen=f"all {len(values)} rows lie in [0, 1] and sum to 1{where}",
+        remedy=f"take the softmax off the {side}'s end, or return the logarithm of its output",
+    )
+
+
+def _log_probabilities(side: str, count: int) -> Finding:
+    return Finding(
+        check="probabilities",
+        severity="note",
+        message=f"the {side} gives log-probabilities, which softmax-based terms read as the logits they come from",
+        seen=f"the exponentials of all {count} rows sum to 1",
+        remedy="nothing for CrossEntropy and SoftTargets; return logits for terms that compare the scores themselves",
+    )

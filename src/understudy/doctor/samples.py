@@ -1,0 +1,57 @@
+"""Do the teacher's answers belong to the samples that the student is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from understudy.distiller import Distiller
+from understudy.doctor.evidence import Answers, Observation
+from understudy.doctor.findings import Finding
+
+GAP = 0.3
+GAP_AT_CHANCE = 0.1
+
+
+def check_rows(distiller: Distiller, observations: Sequence[Observation]) -> list[Finding]:
+    """One answer for each sample, where the objective compares the answers of both."""
+    for seen in observations:
+        if seen.teacher is None or not distiller.objective.objective.compares_logits:
+            continue
+        student, teacher = seen.student.logits.shape[:-1], seen.teacher.logits.shape[:-1]
+        if student != teacher:
+            return [
+                Finding(
+                    check="same_samples",
+                    severity="error",
+                    message="the teacher answers for other positions than the student; expected the same ones",
+                    seen=f"teacher {tuple(teacher)}, student {tuple(student)}, on batch {seen.number}",
+                    remedy="show both the same samples; look recorded answers up by `batch.ids`",
+                )
+            ]
+    return []
+
+
+def check_samples(loader: Answers, val: Answers) -> list[Finding]:
+    """A teacher that is good on validation data and wrong on the very samples it teaches.
+
+    Answers recorded from a shuffled loader, or under other ids, look like this.
+
+    Args:
+        loader: the teacher's answers on the labelled samples of the training loader.
+        val: its answers on validation data.
+    """
+    if not loader.judgeable or not val.judgeable or val.at_chance:
+        return []
+    gap = val.accuracy - loader.accuracy
+    if gap < (GAP_AT_CHANCE if loader.at_chance else GAP):
+        return []
+    return [
+        Finding(
+            check="same_samples",
+            severity="error" if loader.at_chance else "warning",
+            message="the teacher's answers seem to belong to other samples; expected the ones in the batch",
+            seen=f"right on {loader.accuracy:.1%} of {len(loader)} labelled samples of the loader, chance is "
+            f"{loader.chance:.1%}, but on {val.accuracy:.1%} of {len(val)} validation samples",
+            remedy="record its answers again by sample id, without shuffling; check that labels and views match",
+        )
+    ]

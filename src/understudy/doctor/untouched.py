@@ -1,0 +1,94 @@
+"""Looking without touching: whatever an examination moves is put back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, RandomSampler
+
+from understudy.distiller import Distiller
+from understudy.teachers import ModuleTeacher, Teacher
+
+
+@contextmanager
+def untouched(distiller: Distiller, *loaders: Iterable[Any] | None) -> Iterator[None]:
+    """Put back the modes and buffers of both networks and of the objective, and every random state.
+
+    Parameters and their ``.grad`` are not saved: inside, gradients are taken with ``torch.autograd.grad`` only.
+
+    Args:
+        distiller: what is examined.
+        loaders: what is read from; a ``DataLoader`` with a generator of its own gets that one's state back.
+    """
+    roots = [distiller, *networks(distiller.teacher).values()]
+    modules = list(dict.fromkeys(module for root in roots for module in root.modules()))
+    modes = [module.training for module in modules]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in modules
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    generators = [(generator, generator.get_state()) for loader in loaders for generator in _generators(loader)]
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        for module, training in zip(modules, modes, strict=True):
+            module.training = training
+        with torch.no_grad():
+            for module, name, buffer, content in buffers:
+                module._buffers[name] = buffer.copy_(content)
+        for generator, state in generators:
+            generator.set_state(state)
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+def networks(teacher: Teacher | None) -> dict[str, nn.Module]:
+    """The live networks of a teacher, by the name of the attribute that holds them.
+
+    A teacher is anything with ``observe``; a user's own class is searched through its attributes, lists and
+    mappings of them, and the teachers among them. A teacher without a network (a recording) gives nothing.
+    """
+    if teacher is None:
+        return {}
+    if isinstance(teacher, ModuleTeacher):
+        return {"teacher": teacher.module}
+    if isinstance(teacher, nn.Module):
+        return {"teacher": teacher}
+    found: dict[str, nn.Module] = {}
+    for name, value in getattr(teacher, "__dict__", {}).items():
+        for suffix, item in _items(value):
+            if isinstance(item, nn.Module):
+                found[f"{name}{suffix}"] = item
+            elif isinstance(item, Teacher) and item is not teacher:
+                found |= {f"{name}{suffix}.{inner}": module for inner, module in networks(item).items()}
+    return found
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return [(f".{key}", item) for key, item in value.items()]
+    if isinstance(value, list | tuple):
+        return [(f".{index}", item) for index, item in enumerate(value)]
+    return [("", value)]
+
+
+def _generators(loader: Iterable[Any] | None) -> list[torch.Generator]:
+    if not isinstance(loader, DataLoader):
+        return []
+    own = [loader.generator]
+    if isinstance(loader.sampler, RandomSampler):
+        own.append(loader.sampler.generator)
+    return [generator for generator in dict.fromkeys(own) if generator is not None]

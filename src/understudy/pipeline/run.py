@@ -1,0 +1,140 @@
+"""Running a recipe: every stage for every seed, each only when its inputs have changed."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from understudy.engine.process import Process, process
+from understudy.engine.progress import Progress
+from understudy.pipeline.directory import RunDirectory, write_json, write_text
+from understudy.pipeline.environment import environment
+from understudy.pipeline.stage import Context, Description, Stage
+from understudy.sources.data import DataSet, load_data
+from understudy.spec import digest
+
+
+def run(recipe: Description, out: Path, *, progress: Progress, text: str | None = None) -> Path:
+    """Run all stages of a recipe and leave everything in a run directory.
+
+    Finished stages whose inputs did not change are skipped; one that was interrupted goes on where its last
+    checkpoint stands; one whose inputs changed is set aside under ``replaced/`` and run again.
+
+    Args:
+        recipe: what to do.
+        out: the run directory, made when it does not exist.
+        progress: where to tell what happens.
+        text: the recipe as its author wrote it, kept beside the resolved one.
+
+    Returns:
+        The run directory.
+
+    Raises:
+        InputError: when the recipe or the data cannot work; nothing was trained.
+        RunError: when a stage could not go on, or another process holds the directory.
+    """
+    team = process()
+    directory = RunDirectory(out)
+    with directory.held() if team.is_main else nullcontext():
+        team.wait()
+        data = load_data(recipe.data, task=recipe.task)
+        if team.is_main:
+            _describe(recipe, directory, text)
+        digests: dict[tuple[str, int], str] = {}
+        for seed in recipe.seeds:
+            for stage in recipe.stages:
+                _run_stage(recipe, stage, seed, data, directory, team, progress, digests)
+    return out
+
+
+def _run_stage(
+    recipe: Description,
+    stage: Stage,
+    seed: int,
+    data: DataSet,
+    directory: RunDirectory,
+    team: Process,
+    progress: Progress,
+    digests: dict[tuple[str, int], str],
+) -> None:
+    """Run one stage for one of the recipe's seeds, unless it is done."""
+    stages = {other.name: other for other in recipe.stages}
+    needs = {name: _seed_of(stages[name], seed) for name in stage.needs}
+    own_seed = _seed_of(stage, seed)
+    if (stage.name, own_seed) in digests:
+        return
+    key = digest(
+        {
+            "stage": stage.model_dump(mode="json"),
+            "seed": own_seed,
+            "task": recipe.task.model_dump(mode="json"),
+            "data": data.fingerprint,
+            "needs": {name: digests[name, other] for name, other in needs.items()},
+        }
+    )
+    digests[stage.name, own_seed] = key
+    place = directory.stage(stage.name, own_seed)
+    if place.is_done(key):
+        progress.message(f"{stage.name}, seed {own_seed}: nothing has changed, skipped")
+        return
+    if team.is_main and place.record.get("digest", key) != key:
+        aside = directory.set_aside(place)
+        progress.message(f"{stage.name}, seed {own_seed}: its inputs have changed; the former one is in {aside}")
+    team.wait()
+    context = Context(
+        task=recipe.task,
+        data=data,
+        seed=own_seed,
+        first=seed == recipe.seeds[0],
+        directory=place,
+        upstream={name: directory.stage(name, other) for name, other in needs.items()},
+        process=team,
+        progress=progress,
+        trackers=recipe.trackers,
+    )
+    _execute(stage, context, key)
+
+
+def _execute(stage: Stage, context: Context, key: str) -> None:
+    """Run a stage and keep its record true: running, then done or failed."""
+    record: dict[str, Any] = {
+        "schema": 1,
+        "kind": stage.kind,
+        "name": stage.name,
+        "seed": context.seed,
+        "digest": key,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    begun = time.perf_counter()
+
+    def note(status: str, **more: Any) -> None:
+        if context.process.is_main:
+            seconds = round(time.perf_counter() - begun, 3)
+            context.directory.write_record({**record, "status": status, "seconds": seconds, **more})
+
+    note("running")
+    try:
+        result = stage.run(context)
+    except Exception as error:
+        note("failed", error=str(error))
+        raise
+    note("done", **result)
+    context.process.wait()
+
+
+def _seed_of(stage: Stage, seed: int) -> int:
+    return seed if stage.seed is None else stage.seed
+
+
+def _describe(recipe: Description, directory: RunDirectory, text: str | None) -> None:
+    """Write down what is run and where."""
+    assert isinstance(recipe, BaseModel)  # every description is a frozen value that can be written down
+    resolved = recipe.model_dump(mode="json")
+    write_json(directory.path / "recipe.json", resolved)
+    write_text(directory.path / "recipe.yaml", text if text is not None else json.dumps(resolved, indent=1) + "\n")
+    write_json(directory.path / "environment.json", environment())

@@ -1,0 +1,105 @@
+"""What every stage of a run is: a frozen description that knows how to make its artifact."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field
+
+from understudy.engine.process import Process
+from understudy.engine.progress import Progress
+from understudy.pipeline.directory import StageDirectory
+from understudy.sources.data import DataSet, DataSpec
+from understudy.spec import Spec
+from understudy.tasks.task import Task
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a stage may know about the run it belongs to.
+
+    Attributes:
+        task: the kind of problem.
+        data: the whole data set, with its three splits.
+        seed: the seed of this execution of the stage.
+        first: whether this is the first of the recipe's seeds (costs that do not depend on the seed are
+            measured once).
+        directory: where the stage leaves its artifact.
+        upstream: the directories of the stages it refers to, for the same seed, by name.
+        process: this process among those that train together.
+        progress: where to tell what happens.
+        trackers: names of experiment trackers to log to.
+    """
+
+    task: Task
+    data: DataSet
+    seed: int
+    first: bool
+    directory: StageDirectory
+    upstream: Mapping[str, StageDirectory]
+    process: Process
+    progress: Progress
+    trackers: tuple[str, ...]
+
+
+class Stage(Spec):
+    """One step of a run."""
+
+    kind: str
+    name: Name
+    """How other stages refer to it; also its directory."""
+    seed: int | None = None
+    """Run once, with this seed, for all the recipe's seeds (such as one teacher for several students)."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the earlier stages that this one reads."""
+        return ()
+
+    @abstractmethod
+    def run(self, context: Context) -> dict[str, Any]:
+        """Make the artifact in ``context.directory``; what is returned goes into its ``stage.json``.
+
+        Raises:
+            InputError: when what the stage was given cannot work; nothing was trained.
+            RunError: when it could not go on; checkpoints stay and the same command resumes.
+        """
+
+
+class Description(Protocol):
+    """What a run needs to know; a recipe is one."""
+
+    @property
+    def name(self) -> str:
+        """What the run is called."""
+        ...
+
+    @property
+    def task(self) -> Task:
+        """The kind of problem."""
+        ...
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that every stage is run with."""
+        ...
+
+    @property
+    def data(self) -> DataSpec:
+        """What is learnt from and measured on."""
+        ...
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What is done, in order."""
+        ...
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """Names of experiment trackers."""
+        ...

@@ -1,0 +1,180 @@
+"""Measure the models of earlier stages on data that nothing was trained or selected on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, final
+
+import torch
+
+from understudy.measure import compare_latency, confusion, cost, peak_memory, predict, quality, throughput
+from understudy.measure.quality import agreement
+from understudy.pipeline.directory import write_json
+from understudy.pipeline.stage import Context, Name, Stage
+from understudy.pipeline.training import evaluation_loader, load_model
+from understudy.sources.artifact import load_artifact
+from understudy.sources.loader import Loader
+from understudy.sources.models import describe
+from understudy.sources.splits import Split
+
+EXAMPLES = 12
+"""Disagreements that are kept with their pictures."""
+SECONDS = 0.5
+"""How long each model is timed."""
+
+
+@final
+class Evaluate(Stage):
+    """Quality, size, cost and speed of every model, its agreement with the teacher, and where they differ."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    models: tuple[Name, ...]
+    """The stages whose models are measured, controls included."""
+    split: Literal["test", "validation"] = "test"
+    """What they are measured on."""
+    latency: bool = True
+    """Time single calls and full batches."""
+    memory: bool = True
+    """Measure the peak memory of loading and running each model, in a process of its own (some seconds)."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The stages whose models are measured."""
+        return self.models
+
+    def run(self, context: Context) -> dict[str, Any]:
+        """Leave ``evaluation.json`` and the images of some disagreements."""
+        loader = evaluation_loader(context, self.split)
+        measured = {
+            name: _Measured(context, stage, name, role, loader, memory=self.memory and context.first)
+            for stage, name, role in _models(context, self.models)
+        }
+        for model in measured.values():
+            model.compare(measured)
+        if self.latency:
+            _time(measured, next(iter(loader)).to(context.process.device).inputs)
+        if context.process.is_main:
+            write_json(context.directory.path / "evaluation.json", self._evaluation(context, list(measured.values())))
+        context.process.wait()
+        return {"data": f"measured on the {len(loader.split):,} samples of the {self.split} split"}
+
+    def _evaluation(self, context: Context, measured: list[_Measured]) -> dict[str, Any]:
+        return {
+            "schema": 1,
+            "split": self.split,
+            "samples": len(measured[0].predictions.targets),
+            "classes": list(context.data.classes),
+            "metric": context.task.metric,
+            "rows": [model.row for model in measured],
+            "confusion": {model.name: confusion(model.predictions) for model in measured},
+            "disagreements": _disagreements(context, measured, getattr(context.data, self.split)),
+        }
+
+
+class _Measured:
+    """One model with its predictions and its row of the table."""
+
+    def __init__(self, context: Context, stage: str, name: str, role: str, loader: Loader, *, memory: bool) -> None:
+        directory = context.upstream[stage].path / ("control" if role == "control" else ".")
+        self.name = name
+        self.module = load_model(directory, context)
+        self.predictions = predict(self.module, loader, context.task)
+        inputs = next(iter(loader)).to(context.process.device).inputs
+        costs = cost(self.module, context.task.example(inputs, 1))
+        self.row: dict[str, Any] = {
+            "name": name,
+            "role": role,
+            "stage": stage,
+            "architecture": describe(load_artifact(directory).spec, self.module),
+            "metrics": quality(self.predictions, context.task),
+            "last_metrics": _last_quality(directory, loader, context),
+            "params": costs.parameters,
+            "macs": costs.macs,
+            "bytes": costs.size_bytes,
+        }
+        if memory:
+            self.row["peak_memory_bytes"] = peak_memory(directory, device=context.process.device.type)
+        teachers = context.upstream[stage].record.get("teacher", [])
+        if role == "control":
+            self.row["control_of"] = stage
+        elif teachers:
+            self.row["teacher"] = teachers[0]
+
+    def compare(self, models: Mapping[str, _Measured]) -> None:
+        """Add the agreement with the teacher, where the teacher was measured too."""
+        student = models.get(self.row.get("control_of", self.name))
+        teacher = models.get(student.row.get("teacher", "")) if student is not None else None
+        if teacher is not None:
+            self.row["metrics"] |= agreement(self.predictions, teacher.predictions)
+
+
+def _models(context: Context, stages: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """(stage, row name, role) of every model in the stages."""
+    records = {stage: context.upstream[stage].record for stage in stages}
+    teaching = {teacher for record in records.values() for teacher in record.get("teacher", [])}
+    found = []
+    for stage, record in records.items():
+        for kind in record.get("models", {}):
+            role = "teacher" if kind == "model" and stage in teaching else kind
+            found.append((stage, f"{stage} control" if kind == "control" else stage, role))
+    return found
+
+
+def _last_quality(directory: Path, loader: Loader, context: Context) -> dict[str, float] | None:
+    """Quality of the last weights of the training, where they are not the ones that were selected."""
+    if not (directory / "last.json").is_file():
+        return None
+    return quality(predict(load_model(directory, context, name="last"), loader, context.task), context.task)
+
+
+def _time(measured: Mapping[str, _Measured], inputs: Any) -> None:
+    """Add the time of single calls, taken in turns, and the throughput in batches."""
+    timed = compare_latency([(name, model.module) for name, model in measured.items()], inputs, seconds=SECONDS)
+    for name, latency in timed.items():
+        measured[name].row["latency_ms"] = {
+            "median": latency.median_ms,
+            "p90": latency.p90_ms,
+            "batch": latency.batch,
+            "threads": latency.threads,
+            "runtime": latency.runtime,
+        }
+        measured[name].row["throughput"] = throughput(measured[name].module, inputs, seconds=SECONDS)
+
+
+def _disagreements(context: Context, measured: list[_Measured], split: Split) -> list[dict[str, Any]]:
+    """Samples that the first student and its teacher see differently, the surest teacher answers first."""
+    names = {model.name: model for model in measured}
+    pairs = [(names[model.row["teacher"]], model) for model in measured if model.row.get("teacher") in names]
+    if not pairs:
+        return []
+    teacher, student = pairs[0]
+    sure, answer = teacher.predictions.logits.softmax(-1).max(-1)
+    other = student.predictions.logits.argmax(-1)
+    differ = torch.where(answer != other)[0]
+    differ = differ[sure[differ].argsort(descending=True)][:EXAMPLES]
+    return [_example(context, split, teacher, student, int(index)) for index in differ]
+
+
+def _example(context: Context, split: Split, teacher: _Measured, student: _Measured, index: int) -> dict[str, Any]:
+    assert teacher.predictions.ids is not None  # our loader gives ids
+    identity = int(teacher.predictions.ids[index])
+    image = split.preview(identity)
+    path = f"examples/{identity}.png"
+    if image is not None and context.process.is_main:
+        (context.directory.path / "examples").mkdir(parents=True, exist_ok=True)
+        image.save(context.directory.path / path)
+    target = int(teacher.predictions.targets[index])
+    classes = context.data.classes
+    return {
+        "id": identity,
+        "image": path if image is not None else None,
+        "label": classes[target] if target >= 0 else None,
+        "teacher": _answer(teacher, index, classes),
+        "student": _answer(student, index, classes),
+    }
+
+
+def _answer(model: _Measured, index: int, classes: tuple[str, ...]) -> dict[str, Any]:
+    probability, best = model.predictions.logits[index].softmax(-1).max(-1)
+    return {"name": model.name, "class": classes[int(best)], "probability": round(float(probability), 4)}

@@ -1,0 +1,59 @@
+"""Stages are known by their names, and read only stages that come before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from understudy.errors import listing, nearest
+from understudy.pipeline.stage import Stage
+from understudy.recipe.problems import KeyPath, dotted
+
+
+def misplaced(stages: Mapping[KeyPath, Stage | str]) -> list[tuple[KeyPath, str]]:
+    """All names given twice and all references that lead nowhere, each with its path and what to do.
+
+    Args:
+        stages: in their order, by path. A stage that is not valid in itself may be given by its name alone, so
+            that references to it are still understood.
+    """
+    problems: list[tuple[KeyPath, str]] = []
+    names = [stage if isinstance(stage, str) else stage.name for stage in stages.values()]
+    earlier: dict[str, KeyPath] = {}
+    for (path, stage), name in zip(stages.items(), names, strict=True):
+        if isinstance(stage, Stage):
+            for needed in dict.fromkeys(stage.needs):
+                if needed not in earlier:
+                    problems.append(_dangling(path, stage, needed, earlier=list(earlier), all_names=names))
+        if name in earlier:
+            problems.append(((*path, "name"), f"{name!r} is the name of {dotted(earlier[name])} already; choose another"))
+        earlier.setdefault(name, path)
+    return problems
+
+
+def _dangling(
+    path: KeyPath, stage: Stage, needed: str, *, earlier: list[str], all_names: list[str]
+) -> tuple[KeyPath, str]:
+    where = next(_mentions(stage, needed), ())
+    if needed == stage.name:
+        return (*path, *where), f"stage {needed!r} refers to itself; expected an earlier stage"
+    if needed in all_names:
+        return (*path, *where), f"stage {needed!r} comes later; move it before {stage.name!r}"
+    known = f"; earlier stages: {listing(earlier)}" if earlier else "; no stage comes before this one"
+    return (*path, *where), f"there is no stage {needed!r}{nearest(needed, earlier) or known}"
+
+
+def _mentions(value: Any, name: str) -> Iterator[KeyPath]:
+    """Where a stage mentions another by name, its own name apart."""
+    if isinstance(value, BaseModel):
+        items: Any = ((key, getattr(value, key, None)) for key in type(value).model_fields if key != "name")
+    elif isinstance(value, tuple | list):
+        items = enumerate(value)
+    else:
+        if value == name:
+            yield ()
+        return
+    for key, item in items:
+        yield from ((key, *rest) for rest in _mentions(item, name))

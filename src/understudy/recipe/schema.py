@@ -1,0 +1,55 @@
+"""What a recipe is: the frozen, strict, versioned description of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any, Literal, final
+
+from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
+from pydantic_core import PydanticCustomError
+
+from understudy.pipeline.stages import AnyStage
+from understudy.recipe.references import misplaced
+from understudy.sources.data import DataSpec
+from understudy.spec import Spec
+from understudy.tasks import AnyTask
+
+VERSION = 1
+"""The version of recipes that this Understudy reads."""
+
+
+def _spelt_out(task: Any) -> Any:
+    return {"kind": task} if isinstance(task, str) else task
+
+
+@final
+class Recipe(Spec):
+    """One run: the data, the stages in their order, and the seeds to repeat them with."""
+
+    version: Literal[1]
+    """Version of this format; 1 is the only one so far."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+    """Short name, also of the run directory."""
+    description: str = ""
+    """What the run is for; shown by `understudy recipes list` and in the report."""
+    task: Annotated[AnyTask, BeforeValidator(_spelt_out, json_schema_input_type=str | AnyTask)]
+    """The kind of problem: its name alone, such as `image_classification`, or a mapping with its `kind`."""
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0,)
+    """Every stage runs once for each of them; three or more give the gain an interval."""
+    data: DataSpec
+    """What is learnt from."""
+    stages: Annotated[tuple[AnyStage, ...], Field(min_length=1)]
+    """What is done, in this order."""
+    trackers: tuple[str, ...] = ()
+    """Experiment trackers to log to beside the run directory, such as `tensorboard`, `mlflow` or `wandb`."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        problems = misplaced({("stages", index): stage for index, stage in enumerate(self.stages)})
+        doubles = [seed for seed, count in Counter(self.seeds).items() if count > 1]
+        if doubles:
+            problems.append((("seeds",), f"given twice: {', '.join(map(str, doubles))}; every seed counts once"))
+        if problems:
+            text = "\n".join(f"{'.'.join(map(str, path))}: {message}" for path, message in problems)
+            raise PydanticCustomError("problems", "{text}", {"text": text, "problems": problems})
+        return self

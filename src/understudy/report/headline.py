@@ -1,0 +1,110 @@
+"""The result in words, whatever it is."""
+
+from __future__ import annotations
+
+from understudy.report.schema import Comparison, Gain, Row, Run, Status
+from understudy.report.statistics import Difference
+from understudy.report.wording import gain_points, numbered, points, quality, times, unit
+
+SAME = 0.05
+"""Sizes and times within 5 % of each other are called the same."""
+
+
+_STATES: dict[Status, str] = {
+    "done": "",
+    "partial": "not complete: ",
+    "running": "not finished: ",
+    "failed": "this run failed: ",
+}
+"""What comes before any result of a run that is not whole."""
+
+
+def comparison_headline(
+    *,
+    smaller: float | None,
+    faster: float | None,
+    below_teacher: Difference | None,
+    metric: str,
+    gain: Gain | None,
+    student: Row,
+) -> str:
+    """One sentence: ``"9× smaller, 6× faster, 0.4 points below the teacher; the teacher was worth …"``.
+
+    Args:
+        smaller: teacher's size over student's.
+        faster: teacher's latency over student's.
+        below_teacher: teacher minus student in ``metric``; None without a teacher.
+        metric: name of the headline metric.
+        gain: student against control; None without a control.
+        student: the student's row.
+    """
+    size = _factor(smaller, "smaller", "bigger", "the same size")
+    speed = _factor(faster, "faster", "slower", "as fast")
+    measured = [part for part in (size, speed) if part]
+    if below_teacher is not None:
+        beside = ", ".join([*measured, beside_teacher(metric, below_teacher.mean, below_teacher.interval)])
+    else:
+        reached = quality(metric, student.metrics[metric].mean, decimals=1)
+        beside = f"{student.name}: {metric} {reached}; the teacher was not evaluated beside it"
+    return f"{beside}; {gain_sentence(gain)}"
+
+
+def gain_sentence(gain: Gain | None) -> str:
+    """What the teacher was worth, with its interval, or why nobody can say."""
+    if gain is None:
+        return "no control was evaluated, so nothing says what the teacher was worth"
+    amount = gain_points(gain)
+    if gain.ci95 is None:
+        reason = "one seed proves nothing" if len(gain.seeds) == 1 else "too few seeds for an interval"
+        return f"with the teacher {amount} over the control, but {reason}"
+    over = numbered(len(gain.seeds), "seed")
+    if gain.shown:
+        return f"the teacher was worth {amount}"
+    if gain.ci95[1] < 0:
+        lost = gain_points(gain).lstrip("−")
+        return f"the teacher did harm: the student is {lost} worse than the same model trained without it"
+    return f"no gain from the teacher was shown: {amount} over {over}, an interval that includes 0"
+
+
+def report_headline(comparisons: list[Comparison], reached: list[str], runs: list[Run]) -> str:
+    """The sentence on top of the report.
+
+    Args:
+        comparisons: every student beside its teacher and control.
+        reached: every evaluated model with its quality, in words.
+        runs: the runs.
+    """
+    if len(runs) > 1:
+        return f"{numbered(len(runs), 'run')} side by side: {', '.join(run.name for run in runs)}"
+    state = _STATES[runs[0].status]
+    if comparisons:
+        return f"{state}{comparisons[0].headline}"
+    if reached:
+        return f"{state}no student has been evaluated; {', '.join(reached[:4])}"
+    return f"{state}nothing has been evaluated"
+
+
+def _factor(ratio: float | None, above: str, below: str, same: str) -> str | None:
+    """``9× smaller``, or the honest opposite."""
+    if ratio is None or ratio <= 0:
+        return None
+    if abs(ratio - 1) <= SAME or abs(1 / ratio - 1) <= SAME:
+        return same
+    return f"{times(ratio)} {above}" if ratio > 1 else f"{times(1 / ratio)} {below}"
+
+
+def beside_teacher(metric: str, below: float, interval: tuple[float, float] | None) -> str:
+    """How far the student is from its teacher: ``"0.4 points below the teacher"``.
+
+    A student that seems better, but by no more than chance, is only called level with its teacher.
+
+    Args:
+        metric: what is compared.
+        below: teacher minus student.
+        interval: 95 % interval of ``below``, if there is one.
+    """
+    amount = points(metric, abs(below))
+    by_chance = interval is not None and interval[1] >= 0
+    if float(amount) == 0 or (below < 0 and by_chance):
+        return "level with the teacher"
+    return f"{amount} {unit(metric, below)} {'below' if below > 0 else 'above'} the teacher"

@@ -1,0 +1,163 @@
+"""What the files of a run directory hold, as far as a report needs it.
+
+Unknown fields are ignored, so that a stage may write more than a report reads; what a report reads is checked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Role = Literal["teacher", "student", "control", "model"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class StageFile(_Record):
+    """``stage.json``: one stage with one seed."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    kind: str
+    name: str
+    seed: int
+    status: Literal["done", "running", "failed"]
+    seconds: float | None = None
+    started: str | float | None = None
+    description: str | None = None
+    data: str | None = None
+    teacher: str | None = None
+    error: str | None = None
+
+
+class LatencyFile(_Record):
+    """How long one call of a model took, and under which conditions."""
+
+    median: float
+    p90: float | None = None
+    batch: int = 1
+    threads: int | None = None
+    runtime: str | None = None
+
+
+class RowFile(_Record):
+    """One evaluated model in ``evaluation.json``."""
+
+    name: str
+    role: Role
+    stage: str | None = None
+    architecture: str | None = None
+    metrics: dict[str, float | None]
+    last_metrics: dict[str, float | None] | None = None
+    params: int | None = None
+    macs: int | None = None
+    bytes: int | None = None
+    latency_ms: LatencyFile | None = None
+    throughput: float | None = None
+    peak_memory_bytes: int | None = None
+    control_of: str | None = None
+    teacher: str | None = None
+
+
+class GuessFile(_Record):
+    """What one model says about one sample."""
+
+    name: str
+    label: str = Field(alias="class")
+    probability: float | None = None
+
+
+class DisagreementFile(_Record):
+    """One sample that teacher and student see differently."""
+
+    id: int | str
+    image: str | None = None
+    label: str | None = None
+    teacher: GuessFile
+    student: GuessFile
+
+
+class EvaluationFile(_Record):
+    """``evaluation.json``: what one seed's models reach on one split."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    split: str
+    samples: int
+    classes: list[str] = []
+    metric: str
+    rows: list[RowFile]
+    confusion: dict[str, list[list[int]]] = {}
+    disagreements: list[DisagreementFile] = []
+
+
+class ValidationLine(_Record):
+    """One line of ``metrics.jsonl``."""
+
+    step: int | None = None
+    epoch: float | None = None
+    loss: float | None = None
+    terms: dict[str, float | None] = {}
+    val: dict[str, float | None] = {}
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One ``stages/<stage>/seed-<s>`` directory.
+
+    Attributes:
+        directory: where it is.
+        stage: its ``stage.json``; None when the stage had not come so far.
+        name: the stage's name, from the directory.
+        seed: the seed, from the directory.
+        history: the lines of ``metrics.jsonl``, empty when there are none.
+        control_history: the same for the control that a distill stage trains.
+        evaluation: ``evaluation.json`` of an evaluate stage.
+    """
+
+    directory: Path
+    stage: StageFile | None
+    name: str
+    seed: int
+    history: tuple[ValidationLine, ...]
+    control_history: tuple[ValidationLine, ...]
+    evaluation: EvaluationFile | None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run directory, read.
+
+    Attributes:
+        directory: where it is.
+        recipe: ``recipe.json``, the resolved recipe; None when missing.
+        recipe_text: ``recipe.yaml`` as the user wrote it, else the resolved recipe; None when both are missing.
+        environment: ``environment.json``; None when missing.
+        stages: every stage and seed found, in order of the recipe where it is known, then by name and seed.
+    """
+
+    directory: Path
+    recipe: dict[str, Any] | None
+    recipe_text: str | None
+    environment: dict[str, Any] | None
+    stages: tuple[StageRecord, ...]
+
+    @property
+    def expected_stages(self) -> dict[str, str]:
+        """Kind by name of the stages that the recipe lists, in its order; empty when it does not say."""
+        stages = (self.recipe or {}).get("stages")
+        if isinstance(stages, dict):
+            stages = [{"name": name, **stage} for name, stage in stages.items() if isinstance(stage, dict)]
+        if not isinstance(stages, list):
+            return {}
+        listed = [stage for stage in stages if isinstance(stage, dict)]
+        return {str(stage.get("name") or stage.get("kind")): str(stage.get("kind")) for stage in listed}
+
+    @property
+    def expected_seeds(self) -> tuple[int, ...]:
+        """The seeds that the recipe asks for; empty when it does not say."""
+        seeds = (self.recipe or {}).get("seeds")
+        return tuple(seed for seed in seeds if isinstance(seed, int)) if isinstance(seeds, list) else ()

@@ -1,0 +1,126 @@
+"""What a model on disk says about itself: ``model.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, JsonValue, ValidationError
+from torch import Tensor
+
+from understudy.errors import InputError, listing
+from understudy.sources.model_specs import AnyModel
+from understudy.sources.preprocess import Preprocess
+from understudy.sources.state import refuse_pickle
+from understudy.spec import Spec
+
+SCHEMA = 1
+"""Version of ``model.json``."""
+
+
+class InputShape(Spec):
+    """One tensor of a model's inputs."""
+
+    shape: tuple[int, ...]
+    """Without the batch."""
+    dtype: str
+    """As torch calls it, such as ``float32``."""
+
+
+AnyInputShape = InputShape | tuple[InputShape, ...] | dict[str, InputShape]
+"""The inputs of a model: one tensor, several by position, or several by name."""
+
+
+class ArtifactRecord(Spec):
+    """The content of ``model.json``."""
+
+    schema_: Literal[1] = Field(default=SCHEMA, alias="schema")
+    understudy: str
+    """The version that wrote it."""
+    spec: AnyModel
+    """Where the model came from."""
+    architecture: AnyModel
+    """How to build it again, without pretrained weights and without a network."""
+    classes: tuple[str, ...]
+    """Names of the classes, in the order of the model's outputs."""
+    inputs: AnyInputShape
+    """What one sample looks like."""
+    preprocess: Preprocess | None
+    """The normalisation that the model does itself."""
+    edits: tuple[JsonValue, ...] = ()
+    """Structural changes to replay after building; none are known to this version."""
+    sha256: str
+    """Of the weights file."""
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    """Whatever the writer wanted to keep."""
+
+
+def read_record(folder: Path, name: str = "model") -> ArtifactRecord:
+    """Read what an artifact is, without its weights.
+
+    Raises:
+        InputError: when there is none, or it is damaged or from a later version.
+    """
+    path = folder / f"{name}.json"
+    if not path.is_file():
+        there = (
+            f"it holds {listing(sorted(item.name for item in folder.iterdir()))}" if folder.is_dir() else "not there"
+        )
+        raise InputError(
+            f"{folder} is not a saved model: expected {name}.json and {name}.safetensors ({there}). Name the folder "
+            "that a run or save_artifact wrote"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and content.get("schema") != SCHEMA:
+            raise InputError(
+                f"{path} has schema {content.get('schema')}, this version reads {SCHEMA}; update Understudy, "
+                "or save again"
+            )
+        record = ArtifactRecord.model_validate(content)
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+        raise InputError(f"{path} is damaged: {error}. Take an intact copy, or save the model again") from error
+    if record.edits:
+        raise InputError(f"{path} lists structural edits, which this version cannot replay; update Understudy")
+    return record
+
+
+def locate_artifact(path: Path, name: str = "model") -> tuple[Path, str]:
+    """The folder of an artifact and the name of its files, from the folder or from one of the files.
+
+    Raises:
+        InputError: for a pickled checkpoint.
+    """
+    if path.suffix in (".json", ".safetensors") and not path.is_dir():
+        return path.parent, path.stem
+    if not path.is_dir():
+        refuse_pickle(path)
+    return path, name
+
+
+def input_shapes(inputs: Any) -> AnyInputShape:
+    """The shapes and types of an example batch's inputs, or of one float sample given by its shape."""
+    if isinstance(inputs, Tensor):
+        return _input_shape(inputs)
+    if isinstance(inputs, Mapping):
+        return {str(name): _input_shape(value) for name, value in inputs.items() if isinstance(value, Tensor)}
+    if all(isinstance(size, int) for size in inputs):
+        return InputShape(shape=tuple(inputs), dtype="float32")
+    return tuple(_input_shape(value) for value in inputs)
+
+
+def _input_shape(tensor: Tensor) -> InputShape:
+    return InputShape(shape=tuple(tensor.shape[1:]), dtype=str(tensor.dtype).removeprefix("torch."))
+
+
+def example_of(inputs: AnyInputShape, count: int) -> Any:
+    """``count`` samples of these shapes and types that mean nothing."""
+    if isinstance(inputs, InputShape):
+        # Ones, because a mask of zeros hides everything; they are a valid pixel, token and mask alike.
+        return torch.ones((count, *inputs.shape), dtype=getattr(torch, inputs.dtype))
+    if isinstance(inputs, Mapping):
+        return {name: example_of(value, count) for name, value in inputs.items()}
+    return tuple(example_of(value, count) for value in inputs)

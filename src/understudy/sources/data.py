@@ -1,0 +1,219 @@
+"""Data sets: which one, which columns and splits of it, and how to hold it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from understudy.batch import IGNORE_INDEX
+from understudy.errors import InputError, listing, nearest
+from understudy.sources.arrays import as_inputs, digits, read_npz
+from understudy.sources.cache import content_digest
+from understudy.sources.images import Form, LazyImages
+from understudy.sources.labels import Labels, class_names, targets
+from understudy.sources.opening import local_path, open_splits
+from understudy.sources.selection import chosen
+from understudy.sources.splits import Amount, Split
+from understudy.sources.tables import find_columns, read_inputs, read_labels
+from understudy.spec import Spec
+from understudy.tasks.task import Task
+
+MEMORY_BYTES = 2 * 1024**3
+"""Images of a split that would take more than this, decoded, stay encoded."""
+
+_VALIDATION, _TEST = 11, 12
+"""What is carved, so that the two choices are independent."""
+
+Side = Annotated[int, Field(ge=1)]
+
+
+@final
+class DataSpec(Spec):
+    """A data set and how to read it.
+
+    Example:
+        >>> DataSpec(source="sklearn/digits").carve
+        0.1
+    """
+
+    source: str
+    """A data set on the Hugging Face hub, a folder (of images by class, or of parquet, csv or json files), a file
+    (.parquet, .csv, .json, .npz), or ``sklearn/digits``, which needs no download."""
+    config: str | None = None
+    """Which configuration, for data sets on the hub that have several."""
+    train: str = "train"
+    """Name of the training split."""
+    validation: str = "validation"
+    """Name of the split that selects models; carved from the training split when the data has none."""
+    test: str = "test"
+    """Name of the split that is reported; nothing is ever selected on it."""
+    carve: Amount = 0.1
+    """How much of the training split becomes the validation split when there is none: a fraction of each class,
+    or a number spread over the classes."""
+    carve_test: Amount = 0.2
+    """The same for a test split, when the data has none."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Which samples are carved out."""
+    inputs: str | tuple[str, ...] | None = None
+    """The column of inputs, or several columns of numbers; found when not given."""
+    label: str | None = None
+    """The column of labels; found when not given."""
+    size: tuple[Side, Side] | None = None
+    """(height, width) that images are resized to."""
+    channels: Literal[1, 3] | None = None
+    """1: images become grey; 3: they become RGB."""
+    classes: tuple[str, ...] | None = None
+    """The names of the classes, in order, as you expect them; refused if the data has others."""
+
+
+@final
+@dataclass(frozen=True, eq=False, slots=True)
+class DataSet:
+    """Three splits of the same classes, without a common sample.
+
+    Attributes:
+        train: to learn from.
+        validation: to select on.
+        test: to report on.
+        classes: names of the classes, in the order of the targets.
+        fingerprint: a hash of all content and of which sample is in which split.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What can be read: the names of the splits, and how to get one of them."""
+
+    names: tuple[str, ...]
+    read: Callable[[str], _Part] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    inputs: Tensor | LazyImages
+    labels: Labels
+    digest: str
+
+
+def load_data(spec: DataSpec, *, task: Task, memory_bytes: int = MEMORY_BYTES) -> DataSet:
+    """Read a data set; images are decoded once and kept in the cache (see :func:`cache_directory`).
+
+    Args:
+        spec: which data.
+        task: what it is for; decides how columns are read.
+        memory_bytes: images of a split that need more than this stay encoded and are decoded when asked for.
+
+    Raises:
+        InputError: for anything about the data that would make a training fail or mislead: it does not exist or
+            cannot be reached, columns or splits that are missing or unclear, images of different sizes or modes,
+            values that are not finite, labels out of range, classes that are not as expected, an empty split.
+    """
+    source = _open(spec, task, memory_bytes)
+    names = _roles(spec, source.names)
+    parts = {role: source.read(name) for role, name in names.items()}
+    classes = class_names([part.labels for part in parts.values()], spec.classes)
+    splits: dict[str, Split] = {}
+    offset = 0
+    for role, part in parts.items():
+        splits[role] = _split(part, names[role], classes, offset)
+        offset += len(splits[role])
+    _carve(splits, "test", spec.carve_test, (spec.seed, _TEST))
+    _carve(splits, "validation", spec.carve, (spec.seed, _VALIDATION))
+    train, validation, test = (splits[role] for role in ("train", "validation", "test"))
+    digests = [part.digest for part in parts.values()]
+    return DataSet(train, validation, test, classes, _fingerprint(classes, digests, (train, validation, test)))
+
+
+def _open(spec: DataSpec, task: Task, memory_bytes: int) -> _Source:
+    if spec.source == "sklearn/digits":
+        return _of_arrays(digits(), spec, task)
+    path = local_path(spec.source)
+    if path is not None and path.suffix.lower() == ".npz":
+        if isinstance(spec.inputs, tuple):
+            raise InputError(f"`inputs` names {len(spec.inputs)} arrays of {path}, expected one")
+        return _of_arrays(read_npz(path, spec.inputs, spec.label), spec, task)
+    tables = open_splits(spec.source, spec.config)
+    form = Form(size=spec.size, channels=spec.channels)
+
+    def read(name: str) -> _Part:
+        columns = find_columns(tables[name].features, spec.inputs, spec.label, task)
+        inputs, digest = read_inputs(tables[name], columns, form, task, name=name, memory_bytes=memory_bytes)
+        return _Part(inputs, read_labels(tables[name], columns.label, name), digest)
+
+    return _Source(tuple(tables), read)
+
+
+def _of_arrays(arrays: dict[str, Any], spec: DataSpec, task: Task) -> _Source:
+    if spec.size is not None or spec.channels is not None:
+        raise InputError(
+            f"`size` and `channels` convert encoded images; {spec.source} holds arrays, which are used as they are"
+        )
+
+    def read(name: str) -> _Part:
+        inputs = as_inputs(arrays[name].inputs, task, name)
+        return _Part(inputs, arrays[name].labels, content_digest(inputs))
+
+    return _Source(tuple(arrays), read)
+
+
+def _roles(spec: DataSpec, names: tuple[str, ...]) -> dict[str, str]:
+    """Which split plays which role. A default name that the data lacks is carved later, any other is an error."""
+    asked = {"train": spec.train, "validation": spec.validation, "test": spec.test}
+    taken: dict[str, str] = {}
+    for role, name in asked.items():
+        if name in names:
+            for other, same in taken.items():
+                if same == name:
+                    raise InputError(
+                        f"`{other}` and `{role}` are both split {name!r}; expected different ones, since a model is "
+                        "never judged on what it was trained or selected on"
+                    )
+            taken[role] = name
+        elif role == "train" or name != role:
+            raise InputError(f"`{role}`: there is no split {name!r}{nearest(name, names)}; it has {listing(names)}")
+    return taken
+
+
+def _split(part: _Part, name: str, classes: tuple[str, ...], offset: int) -> Split:
+    labels = targets(part.labels, classes)
+    if len(labels) != len(part.inputs):
+        raise InputError(f"split {name!r} has {len(part.inputs):,} inputs and {len(labels):,} labels")
+    if not len(labels):
+        raise InputError(f"split {name!r} is empty; expected at least one sample")
+    return Split(part.inputs, labels, torch.arange(offset, offset + len(labels)), classes, name)
+
+
+def _carve(splits: dict[str, Split], role: str, amount: int | float, key: tuple[int, ...]) -> None:
+    """Move labelled samples of the training split into a new split, unless the data has it."""
+    if role in splits:
+        return
+    train = splits["train"]
+    what = "carve" if role == "validation" else "carve_test"
+    taken = chosen(train.targets, train.ids, amount, key, what=what)
+    left = torch.ones(len(train), dtype=torch.bool)
+    left[taken] = False
+    if not (train.targets[left] != IGNORE_INDEX).any():
+        raise InputError(f"`{what}: {amount}` takes all labelled samples; none of {len(train):,} is left to train on")
+    splits[role] = replace(train.select(taken), name=role)
+    splits["train"] = train.select(left.nonzero().flatten())
+
+
+def _fingerprint(classes: tuple[str, ...], digests: list[str], splits: tuple[Split, ...]) -> str:
+    digest = hashlib.sha256(json.dumps([classes, digests]).encode())
+    for split in splits:
+        digest.update(content_digest(split.ids).encode())
+        digest.update(content_digest(split.targets).encode())
+    return digest.hexdigest()

@@ -1,0 +1,170 @@
+"""Classifiers of transformers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from understudy.errors import InputError, listing, nearest
+from understudy.sources.extras import imported
+from understudy.sources.hub import cache_when_unreachable
+from understudy.sources.model_specs import TransformersModel
+from understudy.sources.preprocess import Preprocess
+from understudy.sources.surgery import channels_of, constructed
+
+_HEADS = {
+    "image_classification": "AutoModelForImageClassification",
+    "sequence_classification": "AutoModelForSequenceClassification",
+}
+_NOT_ARCHITECTURE = ("architectures", "dtype", "id2label", "label2id", "model_type", "transformers_version")
+
+
+def check_transformers(spec: TransformersModel) -> None:
+    """Find the names of a spec in the library, without building or downloading anything.
+
+    Raises:
+        InputError: without transformers, for an unknown type of model or one of its fields, for a folder
+            without a model.
+    """
+    transformers = imported("transformers", extra="text")
+    if spec.config is not None:
+        known = transformers.CONFIG_MAPPING
+        if spec.config not in known:
+            raise InputError(
+                f"transformers has no model type {spec.config!r}{nearest(spec.config, known.keys())} "
+                f"(there are {len(known.keys())}, such as vit, deit, resnet, bert)"
+            )
+        _check_fields(spec, known[spec.config]())
+    elif spec.name is not None and Path(spec.name).is_dir() and not (Path(spec.name) / "config.json").is_file():
+        raise InputError(
+            f"{spec.name} holds no transformers model: expected config.json and model.safetensors, as "
+            "model.save_pretrained(folder) writes them"
+        )
+
+
+def build_transformers(
+    spec: TransformersModel, *, classes: int, inputs: Any, pretrained: bool
+) -> tuple[nn.Module, Preprocess | None]:
+    """The network, and the normalisation that its weights were trained with.
+
+    Raises:
+        InputError: when it cannot be built for these data, or is neither on this machine nor on the hub.
+    """
+    check_transformers(spec)
+    if spec.config is not None:
+        return _fresh(spec, classes=classes, inputs=inputs), None
+    assert pretrained, "an artifact of a saved transformers model holds its configuration"
+    return _saved(spec, classes=classes)
+
+
+def transformers_architecture(spec: TransformersModel, model: nn.Module) -> TransformersModel:
+    """The same model as a fresh one: the type and the fields of its configuration, nothing to look up."""
+    transformers = imported("transformers", extra="text")
+    assert isinstance(model, transformers.PreTrainedModel)
+    config: Any = model.config
+    fields = json.loads(config.to_json_string(use_diff=True))
+    arguments = {name: value for name, value in fields.items() if name not in _NOT_ARCHITECTURE}
+    return TransformersModel(config=config.model_type, arguments=arguments, head=spec.head)
+
+
+def _fresh(spec: TransformersModel, *, classes: int, inputs: Any) -> nn.Module:
+    transformers = imported("transformers", extra="text")
+    fields = transformers.CONFIG_MAPPING[spec.config]().to_dict()
+    arguments: dict[str, Any] = {}
+    channels = channels_of(inputs)
+    if channels is not None and "num_channels" in fields:
+        arguments["num_channels"] = channels
+    if isinstance(inputs, Tensor) and inputs.ndim == 4 and "image_size" in fields:
+        height, width = inputs.shape[-2:]
+        arguments["image_size"] = height if height == width else (height, width)
+    arguments |= spec.arguments
+
+    def build() -> nn.Module:
+        config = transformers.AutoConfig.for_model(spec.config, **arguments, num_labels=classes)
+        return getattr(transformers, _HEADS[spec.head]).from_config(config)
+
+    return constructed(f"transformers' {spec.config}", build, arguments=spec.arguments, known=fields)
+
+
+def _saved(spec: TransformersModel, *, classes: int) -> tuple[nn.Module, Preprocess | None]:
+    transformers = imported("transformers", extra="text")
+    what = f"transformers' {spec.name}"
+    with _reaching(spec, what), _quiet(transformers):
+        config = transformers.AutoConfig.from_pretrained(spec.name)
+        _check_fields(spec, config)
+        other_head = config.num_labels != classes
+        labels = {"num_labels": classes} if other_head else {}
+        model, info = getattr(transformers, _HEADS[spec.head]).from_pretrained(
+            spec.name,
+            **spec.arguments,
+            **labels,
+            ignore_mismatched_sizes=other_head,
+            output_loading_info=True,
+            use_safetensors=True,  # the other format is pickle
+        )
+        foreign = [key for key, saved, _ in info["mismatched_keys"] if saved[0] != config.num_labels]
+        if foreign:
+            raise InputError(f"{what}: the saved shapes of {listing(foreign)} are not those of the architecture")
+        return model, _normalization(transformers, spec)
+
+
+def _normalization(transformers: Any, spec: TransformersModel) -> Preprocess | None:
+    if spec.head != "image_classification":
+        return None
+    try:
+        settings, _ = transformers.ImageProcessingMixin.get_image_processor_dict(spec.name)
+    except OSError:
+        return None
+    mean, std = settings.get("image_mean"), settings.get("image_std")
+    if not settings.get("do_normalize", True) or mean is None or std is None:
+        return None
+    return Preprocess(mean=tuple(mean), std=tuple(std))
+
+
+def _check_fields(spec: TransformersModel, config: Any) -> None:
+    known = [name for name in config.to_dict() if name not in _NOT_ARCHITECTURE]
+    for name in spec.arguments:
+        # transformers itself takes any field silently, and a misspelt one would change nothing.
+        if name not in known:
+            raise InputError(
+                f"a transformers {config.model_type} has no field {name!r}{nearest(name, known)}; "
+                f"it has {listing(known, most=12)}"
+            )
+
+
+@contextlib.contextmanager
+def _reaching(spec: TransformersModel, what: str) -> Iterator[None]:
+    remedy = (
+        "Give a folder that model.save_pretrained(folder) wrote (with model.safetensors, not a pickle), or start "
+        "from random weights with config: instead of name:"
+    )
+    assert spec.name is not None
+    local = Path(spec.name).is_dir()
+    with contextlib.nullcontext() if local else cache_when_unreachable() as silent:
+        try:
+            yield
+        except InputError:
+            raise
+        except (OSError, ValueError) as error:
+            where = f"is not on this machine, and {silent} is out of reach" if silent else "could not be loaded"
+            raise InputError(f"{what} {where}. {remedy} ({error})") from error
+
+
+@contextlib.contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Without the library's table of loaded keys: that the head is new was asked for."""
+    logging = transformers.logging
+    before, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bar:
+            logging.enable_progress_bar()

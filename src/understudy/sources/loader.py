@@ -1,0 +1,189 @@
+"""Batches of a split, in an order that depends on nothing but a seed and the epoch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from understudy.batch import Batch
+from understudy.errors import InputError
+from understudy.sources.images import LazyImages
+from understudy.sources.splits import Split
+from understudy.views import Views, folded
+
+_CHUNK_BYTES = 1024 * 1024
+"""Samples are fetched and augmented in chunks of about this size: few enough calls, and still in the CPU's cache."""
+
+_ORDER, _TRANSFORM = 21, 22
+
+Transform = Callable[[Tensor], Tensor]
+
+
+@final
+class Loader:
+    """Batches of a split: images as float32 in [0, 1], vectors as they are.
+
+    A set in memory is read by whole chunks, without any work per sample; images that stay encoded are decoded
+    by worker processes. Both give the same batches. With several processes each takes its contiguous part of the
+    same global batch; when the last one holds fewer samples than there are processes, some parts are empty, so
+    that all processes take the same number of steps.
+
+    Args:
+        split: what to read.
+        batch_size: samples of a global batch.
+        seed: of the order and the views.
+        shuffle: another order in each epoch; False: the order of the split.
+        views: how images are augmented; the epoch is the number of the view.
+        transform: any function of one image, uint8 or float (channels, height, width), such as a torchvision v2
+            transform; random ones give a sample the same result for the same seed and epoch. It runs sample by
+            sample, before the views.
+        drop_last: leave out a last batch that is not full.
+        rank: number of this process.
+        world: how many processes there are.
+        workers: processes that decode images which are not in memory; None: up to four.
+
+    Raises:
+        InputError: for an impossible size or rank, views of something other than images, or no batch at all.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        views: Views | None = None,
+        transform: Transform | None = None,
+        drop_last: bool = False,
+        rank: int = 0,
+        world: int = 1,
+        workers: int | None = None,
+    ) -> None:
+        _check(split, batch_size, views, drop_last, rank, world)
+        self.split, self.batch_size, self.seed, self.epoch = split, batch_size, seed, 0
+        self._shuffle, self._drop_last = shuffle, drop_last
+        self._rank, self._world = rank, world
+        self._views = views if views is not None and views.changes else None
+        self._transform = transform
+        self._workers = min(4, os.cpu_count() or 1) // world if workers is None else workers
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order and the views of the iterations that begin from now on."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.split), self.batch_size)
+        return full + (rest > 0 and not self._drop_last)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.iterate()
+
+    def iterate(self, start: int = 0) -> Iterator[Batch]:
+        """The batches of this epoch from number ``start`` on, without reading those before."""
+        parts = self._parts(self._order())[start : len(self)]
+        read = _Reader(self.split, self._views, self._transform, self.seed, self.epoch)
+        if isinstance(self.split.inputs, LazyImages) and self._workers > 0:
+            return _in_workers(read, parts, self._workers)
+        if isinstance(self.split.inputs, LazyImages) or self._transform is not None:
+            return map(read.__getitem__, parts)
+        return read.chunked(parts)
+
+    def _order(self) -> Tensor:
+        device = self.split.targets.device
+        if not self._shuffle:
+            return torch.arange(len(self.split), device=device)
+        generator = torch.Generator().manual_seed(folded(self.seed, self.epoch, _ORDER) >> 1)
+        return torch.randperm(len(self.split), generator=generator).to(device)
+
+    def _parts(self, order: Tensor) -> tuple[Tensor, ...]:
+        """The indices of each batch, this process's share of them."""
+        batches = order.split(self.batch_size)
+        if self._world == 1:
+            return batches
+        return tuple(
+            batch[len(batch) * self._rank // self._world : len(batch) * (self._rank + 1) // self._world]
+            for batch in batches
+        )
+
+
+class _Reader(Dataset[Batch]):
+    """Makes batches out of indices; what worker processes are given."""
+
+    def __init__(self, split: Split, views: Views | None, transform: Transform | None, seed: int, epoch: int) -> None:
+        self._split, self._views, self._transform = split, views, transform
+        self._seed, self._epoch = seed, epoch
+
+    def __getitem__(self, indices: Tensor) -> Batch:
+        inputs, targets, ids = self._read(indices)
+        return Batch(inputs=_as_float(inputs), targets=targets, ids=ids)
+
+    def chunked(self, parts: tuple[Tensor, ...]) -> Iterator[Batch]:
+        """Read several batches at once and hand them out one by one."""
+        at_once = self._batches_at_once(parts)
+        for first in range(0, len(parts), at_once):
+            group = parts[first : first + at_once]
+            sizes = [len(part) for part in group]
+            chunk = (tensor.split(sizes) for tensor in self._read(torch.cat(group)))
+            for inputs, targets, ids in zip(*chunk, strict=True):
+                yield Batch(inputs=_as_float(inputs), targets=targets, ids=ids)
+
+    def _batches_at_once(self, parts: tuple[Tensor, ...]) -> int:
+        inputs = self._split.inputs
+        if not parts or not isinstance(inputs, Tensor):
+            return 1
+        return max(1, _CHUNK_BYTES // max(1, len(parts[0]) * inputs[0].nbytes))
+
+    def _read(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        targets, ids = self._split.targets.index_select(0, indices), self._split.ids.index_select(0, indices)
+        inputs = self._split.gather(indices)
+        if self._transform is not None:
+            inputs = _transformed(inputs, ids, self._transform, (self._seed, self._epoch, _TRANSFORM))
+        if self._views is not None:
+            inputs = self._views.apply(inputs, ids, view=self._epoch, seed=self._seed)
+        return inputs, targets, ids
+
+
+def _as_float(inputs: Tensor) -> Tensor:
+    return inputs if inputs.is_floating_point() else inputs.div(255)
+
+
+def _transformed(inputs: Tensor, ids: Tensor, transform: Transform, key: tuple[int, ...]) -> Tensor:
+    """Run a transform on each sample with its own seed; the global generator is left as it was."""
+    if not len(inputs):
+        return inputs
+    results = []
+    with torch.random.fork_rng(devices=[]):
+        for image, sample in zip(inputs, ids.tolist(), strict=True):
+            torch.default_generator.manual_seed(folded(*key, sample) >> 1)
+            results.append(transform(image))
+    return torch.stack(results)
+
+
+def _in_workers(read: _Reader, parts: tuple[Tensor, ...], workers: int) -> Iterator[Batch]:
+    generator = torch.Generator()  # the loader would draw a seed from the global one otherwise
+    return iter(DataLoader(read, batch_size=None, sampler=parts, num_workers=workers, generator=generator))
+
+
+def _check(split: Split, batch_size: int, views: Views | None, drop_last: bool, rank: int, world: int) -> None:
+    if batch_size < 1 or not 0 <= rank < world:
+        raise InputError(
+            f"batch_size={batch_size}, rank={rank}, world={world}; expected at least one sample per batch and "
+            "0 ≤ rank < world"
+        )
+    if not len(split):
+        raise InputError(f"split {split.name!r} is empty; expected at least one sample")
+    if drop_last and len(split) < batch_size:
+        raise InputError(
+            f"split {split.name!r} has {len(split):,} samples, fewer than one batch of {batch_size}, and the last "
+            "batch is dropped if it is not full: nothing is left. Choose a smaller batch_size"
+        )
+    if views is not None and views.changes and not split.images:
+        raise InputError(
+            f"`views` change images ({views.describe()}); the samples of split {split.name!r} have shape {split.shape}"
+        )

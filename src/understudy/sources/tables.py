@@ -1,0 +1,189 @@
+"""From the columns of a ``datasets`` split to inputs and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from understudy.batch import IGNORE_INDEX
+from understudy.errors import InputError, nearest
+from understudy.sources.arrays import as_inputs
+from understudy.sources.cache import cached, content_digest
+from understudy.sources.images import Form, LazyImages, decode_all, first_shape, lazy
+from understudy.sources.labels import Labels
+from understudy.spec import digest
+from understudy.tasks.task import Task
+
+if TYPE_CHECKING:
+    import datasets
+
+_INPUTS = ("image", "img", "images", "inputs", "input", "features", "x", "pixels")
+_LABELS = ("label", "labels", "fine_label", "target", "targets", "class", "y")
+_FORMAT = 1
+"""Counts up when images are decoded differently, so that older files of the cache are not used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns are read.
+
+    Attributes:
+        inputs: one column of images or lists of numbers, or several columns of numbers.
+        label: the column of labels.
+        images: whether the inputs are encoded images.
+    """
+
+    inputs: tuple[str, ...]
+    label: str
+    images: bool
+
+
+def find_columns(
+    features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str | None, task: Task
+) -> Columns:
+    """Take the columns that the user names, or those that can only be meant.
+
+    Args:
+        features: the columns' types by name, as ``datasets`` gives them.
+        inputs: what the user says; None: one column of images, or all numbers that are not the label.
+        label: what the user says; None: a column with a usual name, or the only one of classes.
+        task: says whether images are expected.
+
+    Raises:
+        InputError: listing the columns, when one does not exist, or several or none could be meant.
+    """
+    import datasets
+
+    for name in (*((inputs,) if isinstance(inputs, str) else inputs or ()), *((label,) if label else ())):
+        if name not in features:
+            raise InputError(f"there is no column {name!r}{nearest(name, features)}; {_columns(features)}")
+    if label is None:
+        named = [name for name in features if name in _LABELS]
+        classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+        label = _only(named or classes, "label", features)
+    if inputs is None:
+        inputs = _found_inputs(features, label)
+    inputs = (inputs,) if isinstance(inputs, str) else inputs
+    images = len(inputs) == 1 and isinstance(features[inputs[0]], datasets.Image)
+    wrong = [name for name in inputs if not images and not _numeric(features[name])]
+    if wrong or (task.kind == "image_classification" and not images and not _listed(features[inputs[0]])):
+        expected = "images" if task.kind == "image_classification" else "images or numbers"
+        raise InputError(
+            f"column {(wrong or inputs)[0]!r} does not hold what task {task.kind!r} reads, {expected}; "
+            f"name another one with `inputs:`. {_columns(features)}"
+        )
+    return Columns(inputs, label, images)
+
+
+def read_inputs(
+    split: datasets.Dataset, columns: Columns, form: Form, task: Task, *, name: str, memory_bytes: int
+) -> tuple[Tensor | LazyImages, str]:
+    """The inputs of a split and a digest of their content.
+
+    Images come from the cache of decoded images, or go there; those that would need more than ``memory_bytes``
+    stay encoded, and their digest is the one that ``datasets`` knows them by.
+
+    Raises:
+        InputError: naming samples that cannot be read, or do not fit together.
+    """
+    import datasets
+
+    if not len(split):
+        raise InputError(f"split {name!r} is empty; expected at least one sample")
+    if not columns.images:
+        inputs = as_inputs(_numbers(split, columns.inputs, name), task, name)
+        return inputs, content_digest(inputs)
+    column = columns.inputs[0]
+    records = split.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    key = digest(
+        {"data": split._fingerprint, "column": column, "size": form.size, "channels": form.channels, "format": _FORMAT}
+    )
+    height, width, channels = first_shape(records, form, name)
+    if len(split) * height * width * channels > memory_bytes:
+        return lazy(records, form, name), key
+    return cached(f"images-{key}", lambda: decode_all(records, form, name))
+
+
+def read_labels(split: datasets.Dataset, column: str, name: str) -> Labels:
+    """The labels of a split; an empty cell is a sample without a label.
+
+    Raises:
+        InputError: when the column holds neither whole numbers nor names.
+    """
+    import datasets
+
+    feature = split.features[column]
+    names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+    values = split.with_format("arrow")[:][column]
+    if names is None and not isinstance(feature, datasets.Value):
+        raise InputError(f"label column {column!r} has type {_type(feature)}; expected whole numbers or names")
+    if names is None and "string" in feature.dtype:
+        return Labels(name, values.to_pylist())
+    plain = np.asarray([IGNORE_INDEX if value is None else value for value in values.to_pylist()])
+    return Labels.of_array(name, plain, names)
+
+
+def _found_inputs(features: Mapping[str, Any], label: str) -> tuple[str, ...]:
+    import datasets
+
+    images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    if images:
+        return (_only([name for name in images if name in _INPUTS] or images, "inputs", features),)
+    named = [name for name in features if name in _INPUTS and name != label]
+    if named:
+        return (_only(named, "inputs", features),)
+    numbers = [name for name, feature in features.items() if name != label and _numeric(feature)]
+    lists = [name for name in numbers if _listed(features[name])]
+    if lists:
+        return (_only(lists, "inputs", features),)
+    if not numbers:
+        raise InputError(f"no column of images or numbers was found; name one with `inputs:`. {_columns(features)}")
+    return tuple(numbers)
+
+
+def _only(names: Sequence[str], field: str, features: Mapping[str, Any]) -> str:
+    if len(names) == 1:
+        return names[0]
+    which = f"{' and '.join(map(repr, names))} could all be meant" if names else "no column could be meant"
+    raise InputError(f"`{field}` is not clear: {which}; name the column with `{field}:`. {_columns(features)}")
+
+
+def _numbers(split: datasets.Dataset, names: tuple[str, ...], split_name: str) -> np.ndarray:
+    table = split.with_format("numpy", columns=list(names))[:]
+    columns = [np.asarray(table[name]) for name in names]
+    if any(column.dtype.kind == "O" for column in columns):
+        raise InputError(f"inputs of split {split_name!r} do not all have the same length; expected equal lengths")
+    return columns[0] if len(columns) == 1 and columns[0].ndim > 1 else np.stack(columns, axis=1)
+
+
+def _numeric(feature: Any) -> bool:
+    import datasets
+
+    while isinstance(feature, (datasets.List, datasets.LargeList)):
+        feature = feature.feature
+    if not (_listed(feature) or isinstance(feature, datasets.Value)):
+        return False
+    return feature.dtype.startswith(("int", "uint", "float", "bool"))
+
+
+def _listed(feature: Any) -> bool:
+    import datasets
+
+    arrays = (datasets.Array2D, datasets.Array3D, datasets.Array4D, datasets.Array5D)
+    return isinstance(feature, (datasets.List, datasets.LargeList, *arrays))
+
+
+def _columns(features: Mapping[str, Any]) -> str:
+    return "the columns are " + ", ".join(f"{name!r} ({_type(feature)})" for name, feature in features.items())
+
+
+def _type(feature: Any) -> str:
+    import datasets
+
+    if isinstance(feature, datasets.Value):
+        return "text" if "string" in feature.dtype else feature.dtype
+    return {"ClassLabel": "classes", "Image": "images"}.get(type(feature).__name__, type(feature).__name__)

@@ -1,0 +1,85 @@
+import math
+
+import pytest
+import torch
+from conformance.case import CLASSES, Case, logits_case
+from conformance.method_suite import MethodSuite
+from pydantic import ValidationError
+
+from understudy import IGNORE_INDEX, Batch, CrossEntropy, Knowledge
+
+
+def log_probability(logits: list[float], index: int) -> float:
+    return logits[index] - math.log(sum(math.exp(value) for value in logits))
+
+
+def smoothed_cross_entropy(case: Case, epsilon: float) -> float:
+    """Szegedy et al. 2016, section 7: sum_k q_k log p_k with q = (1 - epsilon) onehot + epsilon / K."""
+    total, count = 0.0, 0
+    mask = case.batch.mask if case.batch.mask is not None else torch.ones(case.positions, dtype=torch.bool)
+    rows = zip(
+        case.student.logits.reshape(-1, CLASSES).tolist(),
+        case.batch.targets.reshape(-1).tolist(),
+        mask.reshape(-1).tolist(),
+        strict=True,
+    )
+    for logits, target, counts in rows:
+        if target == IGNORE_INDEX or not counts:
+            continue
+        count += 1
+        for k in range(CLASSES):
+            q = (1.0 - epsilon) * (k == target) + epsilon / CLASSES
+            total -= q * log_probability(logits, k)
+    return total / count if count else 0.0
+
+
+class TestCrossEntropy(MethodSuite):
+    method = CrossEntropy(label_smoothing=0.1)
+    sabotages = {
+        "mean over all positions, labelled or not": lambda honest, case: (
+            honest(case) * case.batch.labelled.double().mean()
+        ),
+        "no smoothing": lambda _, case: CrossEntropy().loss(case.student, case.teacher, case.batch),
+    }
+
+    def case(self, seed, count, positions):
+        return logits_case(seed, count, positions)
+
+    def reference(self, term, case):
+        return smoothed_cross_entropy(case, 0.1)
+
+    def known_values(self):
+        case = logits_case(1, 4)
+        return [(case.with_tensors([torch.zeros(4, CLASSES, dtype=torch.float64)]), math.log(CLASSES))]
+
+
+class TestCrossEntropyUnsmoothed(MethodSuite):
+    method = CrossEntropy()
+    test_compiled_equals_eager = None
+
+    def case(self, seed, count, positions):
+        return logits_case(seed, count, positions)
+
+    def reference(self, term, case):
+        return smoothed_cross_entropy(case, 0.0)
+
+    def known_values(self):
+        case = logits_case(1, 4)
+        sure = 1e3 * torch.nn.functional.one_hot(case.batch.targets, CLASSES).double()
+        return [(case.with_tensors([sure]), 0.0)]
+
+
+def test_a_batch_without_any_label_gives_a_connected_zero() -> None:
+    logits = torch.randn(4, 3, requires_grad=True)
+    knowledge = Knowledge(logits=logits)
+    for targets in (None, torch.full((4,), IGNORE_INDEX)):
+        loss = CrossEntropy().loss(knowledge, knowledge, Batch(inputs=logits.detach(), targets=targets))
+        loss.backward()
+        assert loss.item() == 0.0
+        assert torch.equal(logits.grad, torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("epsilon", [-0.1, 1.1, float("nan")])
+def test_smoothing_is_a_fraction(epsilon: float) -> None:
+    with pytest.raises(ValidationError, match="label_smoothing"):
+        CrossEntropy(label_smoothing=epsilon)

@@ -1,0 +1,88 @@
+"""Each benchmark runs, times the same work, and writes what it says; no figure is judged."""
+
+import json
+import statistics
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+pytestmark = pytest.mark.e2e
+
+
+def quick(name, tmp_path):
+    """Run a benchmark in its quick mode, from another directory, and read its file."""
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "out" / f"{name}.json").read_text(encoding="utf-8"))
+    assert (result["schema"], result["name"], result["quick"]) == (1, name, True)
+    assert result["command"].startswith(f"python benchmarks/{name}.py --quick")
+    assert {"cpu", "cores", "threads", "packages", "started"} <= result["machine"].keys()
+    for case in result["cases"]:
+        check_figures(case)
+        assert case["name"] in done.stdout
+    return result
+
+
+def check_figures(case):
+    """Medians and ratios follow from the rounds that are written beside them, and goals from the ratios."""
+    rounds = case["rounds"]
+    assert len({len(figures) for figures in rounds.values()}) == 1
+    assert all(figure > 0 for figures in rounds.values() for figure in figures)
+    assert case["medians"] == {name: statistics.median(figures) for name, figures in rounds.items()}
+    for label, ratio in case["ratios"].items():
+        ours, theirs = (rounds[name] for name in label.split(" / "))
+        assert ratio["rounds"] == pytest.approx([a / b for a, b in zip(ours, theirs, strict=True)])
+        assert ratio["min"] <= ratio["median"] <= ratio["max"]
+    for goal in case["goals"]:
+        known = {label: ratio["median"] for label, ratio in case["ratios"].items()} | case["medians"]
+        assert goal["value"] == known[goal["what"]]
+        met = goal["value"] <= goal["at_most"] if "at_most" in goal else goal["value"] >= goal["at_least"]
+        assert goal["met"] == met
+
+
+def check_same_work(result):
+    """All contenders computed one loss for one batch, and the display was on."""
+    peers = {"torchdistill"} if find_spec("torchdistill") else set()
+    assert result["left_out"] == ([] if peers else ["torchdistill (not installed)"])
+    for case in result["cases"]:
+        assert case["first_loss"].keys() == {"hand-written", "understudy"} | peers
+        assert list(case["first_loss"].values()) == pytest.approx(
+            [case["first_loss"]["hand-written"]] * (2 + len(peers)), rel=1e-3
+        )
+        assert case["rounds"].keys() == case["mean_losses"].keys()
+        assert {"understudy"} | peers <= case["rounds"].keys()
+    assert result["bytes_displayed"] > 100
+
+
+def test_step_time(tmp_path):
+    result = quick("step_time", tmp_path)
+    check_same_work(result)
+    assert [goal["at_most"] for case in result["cases"] for goal in case["goals"]] == [1.15]
+
+
+def test_resnet50_to_mobilenetv2(tmp_path):
+    result = quick("resnet50_to_mobilenetv2", tmp_path)
+    check_same_work(result)
+    (case,) = result["cases"]
+    assert [goal["at_least"] for goal in case["goals"]] == ([2.5] if find_spec("torchdistill") else [])
+    assert all("student" in plan and "teacher" in plan for plan in case["plans"])
+
+
+def test_memory(tmp_path):
+    (case,) = quick("memory", tmp_path)["cases"]
+    for contender, peaks in case["rounds"].items():
+        (peak,), (before,) = peaks, case["before_training"][contender]
+        assert 100 < before <= peak  # MiB; torch alone takes that
+    assert [goal["at_most"] for goal in case["goals"]] == [1.05]
+
+
+def test_start_time(tmp_path):
+    (case,) = quick("start_time", tmp_path)["cases"]
+    assert case["rounds"].keys() == {"understudy --help", "import understudy", "python -c pass"}
+    assert case["imported_by_understudy"] == []
+    assert [goal["at_most"] for goal in case["goals"]] == [0.3]
