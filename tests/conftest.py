@@ -15,6 +15,7 @@ hypothesis.settings.register_profile("understudy", deadline=None, derandomize=Tr
 hypothesis.settings.load_profile("understudy")
 
 import torch  # noqa: E402  (the hook comes first)
+
 from conformance.two_processes import TwoProcesses  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,9 +4,9 @@ import io
 
 import pytest
 import torch
-from conformance.networks import CLASSES, INPUTS, Network, Normalised, objective, pair, raw_batch
 from torch import Tensor, nn
 
+from conformance.networks import CLASSES, INPUTS, Network, Normalised, objective, pair, raw_batch
 from understudy import (
     Batch,
     Classification,
@@ -234,8 +234,6 @@ def test_teacher_and_student_are_two_networks() -> None:
     Distiller(student, copy.deepcopy(student), soft(), example=raw_batch())
 
 
-
-
 def other_classes() -> Network:
     network = Network()
     network.head = nn.Linear(6, CLASSES + 1)
@@ -269,7 +267,7 @@ def test_a_hint_on_a_frozen_layer_is_refused() -> None:
 
 
 def test_a_refused_objective_leaves_the_student_as_it_was() -> None:
-    student, teacher = pair()
+    student, _ = pair()
     wrong = Hint(student_layer="block", teacher_layer="block") + soft()
     with pytest.raises(InputError):
         Distiller(student, other_classes(), wrong, example=raw_batch())

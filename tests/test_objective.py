@@ -22,9 +22,8 @@ def test_algebra_reads_like_the_sum_it_is() -> None:
     assert objective == sum([0.1 * ce, 0.9 * soft])
     assert objective == Objective.of([0.1 * ce, 0.9 * soft])
     assert 2 * objective == 0.2 * ce + 1.8 * soft
-    assert objective + Hint(student_layer="a", teacher_layer="b") == objective + [
-        Hint(student_layer="a", teacher_layer="b")
-    ]
+    hint = Hint(student_layer="a", teacher_layer="b")
+    assert (objective + hint).terms == (*objective.terms, hint)
     assert (0.5 * (0.5 * ce)).weight == 0.25
     assert ce.weight == 1.0  # nothing changes in place
 

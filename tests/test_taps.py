@@ -4,6 +4,8 @@ import weakref
 
 import pytest
 import torch
+from torch import nn
+
 from conformance.method_suite import needs_compiler
 from conformance.networks import (
     Network,
@@ -20,8 +22,6 @@ from conformance.networks import (
     wrapped_paths,
 )
 from conformance.two_processes import TwoProcesses
-from torch import nn
-
 from understudy import Distiller, Hint, InputError, Taps
 from understudy.taps import unknown_layer
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conformance.method_suite import MethodSuite
 
+from conformance.method_suite import MethodSuite
 from understudy import Method, methods
 from understudy.methods import METHODS
 

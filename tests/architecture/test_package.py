@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import understudy
 
 INIT = Path(understudy.__file__)
@@ -31,9 +33,5 @@ def test_every_name_resolves_and_is_the_one_a_type_checker_sees() -> None:
 
 
 def test_an_unknown_name_is_an_ordinary_attribute_error() -> None:
-    try:
+    with pytest.raises(AttributeError, match="'understudy' has no attribute 'Distillers'"):
         _ = understudy.Distillers
-    except AttributeError as error:
-        assert "Distillers" in str(error)
-    else:
-        raise AssertionError("no error")

@@ -1,10 +1,14 @@
 """``understudy init``."""
 
 import pytest
+import torch
 
 from understudy.cli.init import Answers, recipe_text
 from understudy.cli.main import main
 from understudy.recipe import load_recipe, parse_recipe
+from understudy.sources.artifact import save_artifact
+from understudy.sources.model_specs import BuiltinModel
+from understudy.sources.models import build_model
 
 
 def test_what_it_writes_is_accepted_and_commented(tmp_path, monkeypatch, capsys):
@@ -44,9 +48,12 @@ def test_every_answer_gives_a_valid_recipe(labels, task, model):
         (["--labels", "many"], "--labels 'many': expected a whole number such as 100"),
         (["--labels", "1.5"], "--labels '1.5'"),
         (["--epochs", "0"], "--epochs 0: expected more than 0"),
-        (["--task", "image"], "nearest: 'image_classification'"),
+        (["--task", "imageclassification"], "nearest: 'image_classification'"),
         (["--teacher", "resnet18"], "--teacher 'resnet18' is no directory"),
-        (["--student", "torchvison:resnet18"], "--student 'torchvison:resnet18': unknown source 'torchvison'; nearest: 'torchvision'"),
+        (
+            ["--student", "torchvison:resnet18"],
+            "--student 'torchvison:resnet18': unknown source 'torchvison'; nearest: 'torchvision'",
+        ),
         (["--student", "torchvision:resnet81"], "nearest: 'resnet18'"),
         (["--data", "./nowhere"], "there is no file or folder './nowhere'"),
     ],
@@ -66,3 +73,16 @@ def test_a_file_that_is_there_is_kept(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "recipe.yaml").read_text() == "mine"
     assert main(["init", "--yes", "--force"]) == 0
     assert load_recipe("recipe.yaml").name == "recipe"
+
+
+def test_a_saved_teacher_is_taken_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = BuiltinModel(name="mlp", arguments={"hidden": [4]})
+    inputs = torch.zeros(2, 1, 8, 8)
+    model = build_model(spec, classes=10, inputs=inputs)
+    save_artifact("big", model, spec=spec, classes=tuple(map(str, range(10))), inputs=inputs)
+    assert main(["init", "--yes", "--teacher", "big", "--epochs", "3"]) == 0
+    teacher, student, _ = load_recipe("recipe.yaml").stages
+    assert teacher.kind == "load"
+    assert teacher.model.path == "big"
+    assert student.training.epochs == 3.0

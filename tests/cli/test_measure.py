@@ -25,12 +25,12 @@ def test_cost_speed_and_quality(capsys):
     assert found["macs"] == 64 * 4 + 4 * 10
     assert set(found["latency_ms"]) == {"median", "p90", "batch", "threads", "runtime"}
     assert found["quality"]["samples"] == 359
-    assert found["peak_memory_bytes"] is None, "only a saved model can be loaded in a process of its own"
+    assert found["peak_memory_bytes"] >= 0
     assert "timing" in captured.err
 
 
 def test_people_get_a_table(capsys):
-    assert main(["measure", "understudy:mlp:4", "--size", "1,8,8", "--seconds", "0.05"]) == 0
+    assert main(["measure", "understudy:mlp:4", "--size", "1,8,8", "--seconds", "0.05", "--no-memory"]) == 0
     out = capsys.readouterr().out
     assert "multiply-adds per sample" in out
     assert "batch 1" in out

@@ -45,9 +45,7 @@ class Case:
         return self.each(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
     def masked(self, mask: Tensor) -> Case:
-        return Case(
-            replace(self.student, mask=mask), replace(self.teacher, mask=mask), replace(self.batch, mask=mask)
-        )
+        return Case(replace(self.student, mask=mask), replace(self.teacher, mask=mask), replace(self.batch, mask=mask))
 
     def labelled(self, keep: Tensor) -> Case:
         """Only the positions in `keep` have a label."""

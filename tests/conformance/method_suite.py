@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from conformance.case import Case
-from conformance.scaled import eager_and_compiled, reduced, scaled_step
-from conformance.two_processes import TwoProcesses
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from conformance.case import Case
+from conformance.scaled import eager_and_compiled, reduced, scaled_step
+from conformance.two_processes import TwoProcesses
 from understudy import Cosine, Method
 from understudy.methods import METHODS, AnyMethod
 
@@ -218,9 +218,7 @@ class MethodSuite:
         return case.labelled(labelled).masked(valid)
 
     @staticmethod
-    def compare(
-        answer: dict[str, Any], expected: dict[str, Any], *, rtol: float = 1e-10, atol: float = 1e-12
-    ) -> None:
+    def compare(answer: dict[str, Any], expected: dict[str, Any], *, rtol: float = 1e-10, atol: float = 1e-12) -> None:
         assert answer.keys() == expected.keys()
         for name, value in expected.items():
             torch.testing.assert_close(answer[name], value, rtol=rtol, atol=atol, msg=lambda m, n=name: f"{n}: {m}")

@@ -55,7 +55,9 @@ class Normalised(nn.Module):
 
 
 def objective(layer: str = "block") -> Any:
-    return 0.2 * CrossEntropy() + 0.8 * SoftTargets(temperature=2.0) + 3 * Hint(student_layer=layer, teacher_layer=layer)
+    return (
+        0.2 * CrossEntropy() + 0.8 * SoftTargets(temperature=2.0) + 3 * Hint(student_layer=layer, teacher_layer=layer)
+    )
 
 
 def raw_batch(count: int = 8, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

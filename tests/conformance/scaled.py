@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import torch
 import torch.distributed
-from conformance.case import Case
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from conformance.case import Case
 from understudy import Method
 
 

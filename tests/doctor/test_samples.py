@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 
 import understudy as us
@@ -69,3 +70,22 @@ def test_a_loader_whose_labels_left_their_images(digits, distiller):
     inputs, targets = digits.train
     loader = [(inputs, targets[torch.randperm(len(targets))])]
     assert found(diagnose(distiller, loader, val=digits.val_loader()), "same_samples").severity == "error"
+
+
+class Truncated(Recorded):
+    """Lost the last answers of large batches."""
+
+    def observe(self, batch: Batch, taps: tuple[str, ...] = ()) -> us.Knowledge:
+        logits = super().observe(batch, taps).logits
+        return us.Knowledge(logits=logits[:100] if int(batch.ids.min()) >= 128 else logits)
+
+
+def test_missing_answers(digits, distill, teacher):
+    distiller = distill(mlp(16), Truncated(record(teacher, digits.loader()) | record(teacher, digits.val_loader())))
+    for findings in (
+        diagnose(distiller, digits.loader()),
+        diagnose(distiller, digits.loader()[:1], val=digits.val_loader()),
+    ):
+        assert "teacher (100,), student (128,)" in found(findings, "same_samples").seen
+    with pytest.raises(us.InputError, match="answers for other positions"):
+        us.doctor.check_teacher(distiller, digits.loader())

@@ -124,6 +124,13 @@ def test_swapped_networks(digits, distill, teacher):
     assert "26,634 parameters to the teacher's 1,210" in finding.seen
 
 
+def test_a_student_that_is_no_good_either_is_not_the_teacher(digits, distill, teacher):
+    inputs, targets = digits.val
+    noisy = torch.where(torch.arange(len(targets)) % 10 < 3, targets, torch.randint(10, targets.shape))
+    findings = diagnose(distill(teacher.train(), mlp(16)), digits.loader(), val=batches(inputs, noisy))
+    assert {each.check for each in findings if each.severity == "error"} == {"teacher_quality"}
+
+
 def test_a_smaller_teacher_that_is_good_is_only_a_note(digits, distill):
     teacher = train(mlp(16), *digits.train)
     findings = diagnose(distill(mlp(128), teacher), digits.loader(), val=digits.val_loader())

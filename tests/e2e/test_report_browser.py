@@ -130,6 +130,7 @@ def test_every_mark_can_be_pointed_at(opened, address):
         assert marks.count() > 0, kind
         target = marks.last
         target.scroll_into_view_if_needed()
+        page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # scrolled
         target.hover(force=True)
         assert page.locator("#tip").is_visible(), kind
         box = page.locator("#tip").bounding_box()

@@ -1,11 +1,12 @@
 import math
+from typing import ClassVar
 
 import pytest
 import torch
-from conformance.case import CLASSES, Case, logits_case
-from conformance.method_suite import MethodSuite
 from pydantic import ValidationError
 
+from conformance.case import CLASSES, Case, logits_case
+from conformance.method_suite import MethodSuite
 from understudy import IGNORE_INDEX, Batch, CrossEntropy, Knowledge
 
 
@@ -35,7 +36,7 @@ def smoothed_cross_entropy(case: Case, epsilon: float) -> float:
 
 class TestCrossEntropy(MethodSuite):
     method = CrossEntropy(label_smoothing=0.1)
-    sabotages = {
+    sabotages: ClassVar = {
         "mean over all positions, labelled or not": lambda honest, case: (
             honest(case) * case.batch.labelled.double().mean()
         ),

@@ -1,11 +1,12 @@
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
-from conformance.case import Case, logits_case
-from conformance.method_suite import MethodSuite
 from torch import nn
 
+from conformance.case import Case, logits_case
+from conformance.method_suite import MethodSuite
 from understudy import Batch, Hint, InputError, Knowledge
 from understudy.knowledge import Shapes
 
@@ -34,7 +35,7 @@ def squared_distance(term: nn.Module, case: Case) -> float:
 
 class TestHint(MethodSuite):
     method = Hint(student_layer="narrow", teacher_layer="wide")
-    sabotages = {
+    sabotages: ClassVar = {
         "sum over the feature": lambda honest, case: honest(case) * WIDTHS[1],
         "half": lambda honest, case: honest(case) / 2,
         "mask forgotten": lambda honest, case: honest(case.masked(torch.ones(case.positions, dtype=torch.bool))),

@@ -1,11 +1,12 @@
 import math
+from typing import ClassVar
 
 import pytest
 import torch
-from conformance.case import CLASSES, Case, logits_case
-from conformance.method_suite import MethodSuite
 from pydantic import ValidationError
 
+from conformance.case import CLASSES, Case, logits_case
+from conformance.method_suite import MethodSuite
 from understudy import IGNORE_INDEX, Batch, Knowledge, SoftTargets
 
 TEMPERATURE = 3.0
@@ -46,7 +47,7 @@ def at_temperature_one(_honest, case: Case) -> torch.Tensor:
 
 class TestSoftTargets(MethodSuite):
     method = SoftTargets(temperature=TEMPERATURE)
-    sabotages = {
+    sabotages: ClassVar = {
         "missing temperature squared": lambda honest, case: honest(case) / TEMPERATURE**2,
         "mean over classes too": lambda honest, case: honest(case) / CLASSES,
         "temperature 1": at_temperature_one,
@@ -66,13 +67,13 @@ class TestSoftTargets(MethodSuite):
 
 class TestSoftTargetsOnLabelled(TestSoftTargets):
     method = SoftTargets(temperature=TEMPERATURE, rows="labelled")
-    sabotages = {"all rows": lambda _, case: TestSoftTargets().loss(case)}
+    sabotages: ClassVar = {"all rows": lambda _, case: TestSoftTargets().loss(case)}
     test_compiled_equals_eager = None
 
 
 class TestSoftTargetsOnUnlabelled(TestSoftTargets):
     method = SoftTargets(temperature=TEMPERATURE, rows="unlabelled")
-    sabotages = {"all rows": lambda _, case: TestSoftTargets().loss(case)}
+    sabotages: ClassVar = {"all rows": lambda _, case: TestSoftTargets().loss(case)}
     test_compiled_equals_eager = None
 
     def case(self, seed, count, positions):

@@ -153,9 +153,18 @@ stages:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (("teacher: teacher", "teacher: techer"), "r.yaml:15: stages.1.teacher: there is no stage 'techer'; nearest: 'teacher'"),
-        (("teacher: teacher", "teacher: results"), "r.yaml:15: stages.1.teacher: stage 'results' comes later; move it before 'student'"),
-        (("name: results", "name: student"), "r.yaml:22: stages.2.name: 'student' is the name of stages.1 already; choose another"),
+        (
+            ("teacher: teacher", "teacher: techer"),
+            "r.yaml:15: stages.1.teacher: there is no stage 'techer'; nearest: 'teacher'",
+        ),
+        (
+            ("teacher: teacher", "teacher: results"),
+            "r.yaml:15: stages.1.teacher: stage 'results' comes later; move it before 'student'",
+        ),
+        (
+            ("name: results", "name: student"),
+            "r.yaml:22: stages.2.name: 'student' is the name of stages.1 already; choose another",
+        ),
         (("version: 1\n", ""), "r.yaml:1: version: is missing: Version of this format; 1 is the only one so far."),
         (("name: small", "name: small\nseeds: [1, 1]"), "r.yaml:3: seeds: given twice: 1; every seed counts once"),
         (("name: small", "name: small\nseeds: []"), "r.yaml:3: seeds: Tuple should have at least 1 item"),
@@ -176,7 +185,9 @@ def test_a_file_that_is_no_mapping(text):
 def test_a_recipe_made_in_python_is_held_to_the_same_rules():
     recipe = parse_recipe(GOOD)
     with pytest.raises(ValidationError, match=r"stages.1.teacher: there is no stage 'teacher'"):
-        Recipe(version=1, name="x", task="classification", data=recipe.data, stages=recipe.stages[2:] + recipe.stages[1:2])
+        Recipe(
+            version=1, name="x", task="classification", data=recipe.data, stages=recipe.stages[2:] + recipe.stages[1:2]
+        )
 
 
 def test_files_are_looked_for_only_when_asked(tmp_path, monkeypatch):
@@ -192,7 +203,9 @@ def test_files_are_looked_for_only_when_asked(tmp_path, monkeypatch):
 def test_code_is_listed_and_not_imported(tmp_path, monkeypatch):
     (tmp_path / "own_models.py").write_text("raise RuntimeError('imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    text = GOOD.replace("{source: understudy, name: mlp, arguments: {hidden: [8]}}", '{source: python, target: "own_models:net"}')
+    text = GOOD.replace(
+        "{source: understudy, name: mlp, arguments: {hidden: [8]}}", '{source: python, target: "own_models:net"}'
+    )
     assert named_code(parse_recipe(text)) == [("stages.1.model.target", "own_models:net")]
 
 
@@ -220,7 +233,9 @@ TERMS = st.builds(
 TRAININGS = st.builds(
     Training,
     steps=st.integers(1, 10**9),
-    optimizer=st.builds(Optimizer, lr=NUMBERS, options=st.dictionaries(TEXTS, NUMBERS | TEXTS | st.booleans(), max_size=2)),
+    optimizer=st.builds(
+        Optimizer, lr=NUMBERS, options=st.dictionaries(TEXTS, NUMBERS | TEXTS | st.booleans(), max_size=2)
+    ),
     schedule=st.none() | st.builds(Cosine),
     warmup=st.floats(0.0, 1.0),
 )

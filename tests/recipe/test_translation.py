@@ -35,7 +35,7 @@ class Outer(Spec):
     objective: tuple[AnyMethod, ...] = ()
     teacher: str | tuple[str, ...] = "t"
     execution: Literal["auto", "plain"] | Inner = "auto"
-    anything: dict[str, Any] = {}
+    anything: dict[str, Any] = Field(default_factory=dict)
 
 
 def told(**data: Any) -> list[str]:
@@ -105,7 +105,9 @@ def test_a_missing_key_is_named_with_its_meaning():
 
 def test_a_misspelt_key_is_not_also_reported_as_missing():
     problems = told(objective=[{"kind": "hint", "student_layr": "a", "teacher_layer": "b"}])
-    assert problems == ["objective.0.student_layr: unknown key 'student_layr'; nearest: 'student_layer', 'teacher_layer'"]
+    assert problems == [
+        "objective.0.student_layr: unknown key 'student_layr'; nearest: 'student_layer', 'teacher_layer'"
+    ]
 
 
 def test_all_faults_are_found_at_once():

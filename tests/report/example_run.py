@@ -55,7 +55,7 @@ def _one_seed(directory: Path, images, targets, *, seed: int, student: str):
     history_file(folder, teacher_history)
     folder = directory / "stages" / student / f"seed-{seed}"
     data = f"{LABELLED} of 1,300 images are labelled (10 per class); the others have the teacher's answers only"
-    stage_file(folder, kind="distill", seed=seed, seconds=7.5, teacher="teacher", data=data, description="mlp 24")
+    stage_file(folder, kind="distill", seed=seed, seconds=7.5, teacher=["teacher"], data=data, description="mlp 24")
     history_file(folder, student_history)
     history_file(folder / "control", control_history)
     folder = directory / "stages" / "evaluate" / f"seed-{seed}"

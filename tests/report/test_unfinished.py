@@ -74,6 +74,14 @@ def test_seed_that_is_missing(run):
     assert report.gain.ci95 is None
 
 
+def test_stage_with_a_seed_of_its_own_runs_once(run):
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["stages"][0]["seed"] = 0
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    shutil.rmtree(run / "stages/student/seed-1")
+    assert "has not run" not in _notes(run)[1]
+
+
 def test_evaluation_that_is_missing(run):
     (run / "stages/evaluate/seed-1/evaluation.json").unlink()
     assert "evaluation.json is missing" in _notes(run)[1]

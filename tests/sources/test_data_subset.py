@@ -85,6 +85,20 @@ def test_the_choice_is_a_function_of_the_seed_and_the_samples():
     assert chosen != set(split.subset(Subset(samples=20), 2).ids.tolist())
 
 
+def test_another_seed_labels_other_samples():
+    split = split_of((30, 30, 30, 30))
+    one, other = (split.subset(Subset(labels=20), seed) for seed in (1, 2))
+    assert not torch.equal(one.targets, other.targets)
+    assert torch.equal(one.targets, split.subset(Subset(labels=20), 1).targets)
+
+
+@pytest.mark.parametrize("field", ["labels", "samples"])
+def test_a_fraction_is_taken_of_each_class_and_a_number_is_spread(field):
+    split = split_of((80, 40, 20, 2))
+    assert labelled_by_class(split.subset(Subset(**{field: 0.25}))) == [20, 10, 5, 1]
+    assert labelled_by_class(split.subset(Subset(**{field: 36}))) == [12, 11, 11, 2]
+
+
 def test_classes_are_left_out_and_the_others_keep_their_number():
     split = split_of((5, 6, 7, 8), unlabelled=4)
     without = split.subset(Subset(exclude_classes=("three",)))

@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from conformance.networks import Network, objective, raw_batch
 from torch import nn
 
+from conformance.networks import Network, objective, raw_batch
 from understudy import Batch, Classification, Distiller, Ensemble, InputError, Knowledge, ModuleTeacher, SoftTargets
 from understudy.functional import soft_target_loss
 
@@ -74,7 +74,7 @@ def test_teaches_like_any_other_teacher() -> None:
     torch.testing.assert_close(step.teacher.logits.exp(), expected.detach())
     assert not step.teacher.logits.requires_grad
     assert len(list(distiller.parameters())) == len(list(distiller.student.parameters()))
-    with pytest.raises(InputError, match="no layers of its own.*'block'"):
+    with pytest.raises(InputError, match=r"no layers of its own.*'block'"):
         Distiller(Network(), ensemble, objective(), example=raw_batch())
 
 

@@ -37,14 +37,14 @@ def check_recipe(
 
     try:
         loaded = load_recipe(recipe, overrides or [])
+        if not as_json:
+            write(_summary(recipe, loaded))
+        findings = _deep(recipe, overrides or [], loaded) if deep else None
     except RecipeError as error:
         if as_json:
             write_json(_json(recipe, None, error.problems, None))
             raise typer.Exit(error.exit_code) from error
         raise
-    if not as_json:
-        write(_summary(recipe, loaded))
-    findings = _deep(loaded) if deep else None
     if as_json:
         write_json(_json(recipe, loaded, (), findings))
     elif findings is not None:
@@ -55,13 +55,14 @@ def check_recipe(
         raise typer.Exit(2)
 
 
-def _deep(recipe: Recipe) -> list[Finding]:
+def _deep(path: Path, overrides: list[str], recipe: Recipe) -> list[Finding]:
     from understudy.pipeline.check import deep_check
     from understudy.recipe.files import named_code
+    from understudy.recipe.loading import load_and_join
 
     for key, target in named_code(recipe):
         tell(f"importing {target}, named by {key}")
-    return deep_check(recipe)
+    return deep_check(load_and_join(path, overrides))
 
 
 def _summary(path: Path, recipe: Recipe) -> str:

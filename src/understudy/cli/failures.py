@@ -15,7 +15,7 @@ INTERRUPTED = 130
 """128 plus the number of the signal, as shells have it."""
 
 
-class Interrupted(UnderstudyError):
+class InterruptedRunError(UnderstudyError):
     """The user pressed Ctrl-C."""
 
     exit_code = INTERRUPTED

@@ -48,7 +48,9 @@ def write_recipe(
     task: Annotated[str | None, typer.Option("--task", help="image_classification or classification.")] = None,
     labels: Annotated[str | None, typer.Option("--labels", help="Labelled samples: 100, 0.1, or all.")] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Epochs of each training.")] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write the recipe.")] = Path("recipe.yaml"),
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write the recipe.")] = Path(
+        "recipe.yaml"
+    ),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; take what was not given as it comes.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
@@ -81,19 +83,22 @@ def recipe_text(answers: Answers, *, name: str) -> str:
         InputError: for an answer that cannot be understood.
     """
     if answers.task not in TASK_NAMES:
-        raise InputError(f"--task {answers.task!r}: expected one of {listing(TASK_NAMES)}{nearest(answers.task, TASK_NAMES)}")
+        raise InputError(
+            f"--task {answers.task!r}: expected one of {listing(TASK_NAMES)}{nearest(answers.task, TASK_NAMES)}"
+        )
     if not answers.epochs > 0:
         raise InputError(f"--epochs {answers.epochs:g}: expected more than 0")
-    subset = _labels(answers.labels)
+    teacher = _model("--teacher", answers.teacher)
+    is_saved = model_fields(answers.teacher)["source"] == "artifact"
+    training = TRAINING.format(epochs=f"{answers.epochs:g}")
     return TEMPLATE.format(
         name=name,
         data=json.dumps(answers.data, ensure_ascii=False),
         task=answers.task,
-        teacher=_model("--teacher", answers.teacher),
+        teacher_stage=(LOADED if is_saved else TRAINED).format(teacher=teacher, training=training),
         student=_model("--student", answers.student),
-        teacher_subset=subset if subset.startswith("#") else f"# {subset}",
-        student_subset=subset,
-        epochs=f"{answers.epochs:g}",
+        student_subset=_labels(answers.labels),
+        student_training=training if is_saved else "*training",
     )
 
 
@@ -161,20 +166,7 @@ data:
   carve: 0.1 # part of the training split that validation is carved from, where the data have no validation split
 
 stages:
-  # The teacher learns from labels.
-  - kind: train
-    name: teacher
-    model:
-      {teacher}
-    {teacher_subset}
-    # views: {{shift: 2, flip: false}} # augmentation of images
-    training: &training
-      epochs: {epochs}
-      batch_size: 128
-      optimizer: {{kind: adamw, lr: 1e-3, weight_decay: 1e-2}}
-      schedule: {{kind: cosine}}
-      warmup: 0.05 # part of the training in which the learning rate rises
-
+{teacher_stage}
   # The student learns from the teacher; beside it the control, the same student without the teacher.
   - kind: distill
     name: student
@@ -185,10 +177,36 @@ stages:
     objective: # all methods: understudy methods
       - {{kind: cross_entropy, weight: 0.1}}
       - {{kind: soft_targets, weight: 0.9, temperature: 4.0}}
-    training: *training
+    training: {student_training}
 
   # All of them, on data that nothing was trained or selected on.
   - kind: evaluate
     name: results
     models: [teacher, student]
 """
+
+TRAINED = """\
+  # The teacher learns from labels.
+  - kind: train
+    name: teacher
+    model:
+      {teacher}
+    # subset: {{labels: 100}} # only so many have a label
+    # views: {{shift: 2, flip: false}} # augmentation of images
+    training: &training{training}
+"""
+
+LOADED = """\
+  # The teacher is taken as it is.
+  - kind: load
+    name: teacher
+    model:
+      {teacher}
+"""
+
+TRAINING = """
+      epochs: {epochs}
+      batch_size: 128
+      optimizer: {{kind: adamw, lr: 1e-3, weight_decay: 1e-2}}
+      schedule: {{kind: cosine}}
+      warmup: 0.05 # part of the training in which the learning rate rises"""

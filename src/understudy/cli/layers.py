@@ -32,7 +32,9 @@ def list_layers(
         found = [layer for layer in found if layer.path.count(".") < depth]
     parameters = sum(parameter.numel() for parameter in built.module.parameters())
     if as_json:
-        write_json({"schema": 1, "model": model, "parameters": parameters, "layers": [asdict(layer) for layer in found]})
+        write_json(
+            {"schema": 1, "model": model, "parameters": parameters, "layers": [asdict(layer) for layer in found]}
+        )
         return
     rows = [(layer.path, layer.type, _shape(layer.output_shape), f"{layer.parameters:,}") for layer in found]
     write(columns(rows, headers=("layer", "type", "output", "parameters"), right=(3,)))

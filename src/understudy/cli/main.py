@@ -33,7 +33,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[  # noqa: ARG001 - handled by its callback
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None: ...
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (`| head`) has seen enough; nothing more can be said to it.
         sys.stdout = None  # pyright: ignore[reportAttributeAccessIssue]
         return 0
-    except Exception as error:  # noqa: BLE001 - the last line of defence: nobody is shown a bare trace
+    except Exception as error:  # the last line of defence: nobody is shown a bare trace
         return explain(error)
     return 0
 

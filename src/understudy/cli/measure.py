@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +10,6 @@ from understudy.cli.failures import tell
 from understudy.cli.model_names import Built, Classes, ModelName, Size, build_named
 from understudy.cli.output import AsJson, columns, write, write_json
 from understudy.errors import InputError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def measure_model(
@@ -41,8 +37,8 @@ def measure_model(
     result = {"schema": 1, "model": model, **_cost(built)}
     tell(f"timing for {seconds:g} s")
     result |= _speed(built, batch, threads, seconds)
-    result["peak_memory_bytes"] = _memory(built) if memory else None
-    result["quality"] = _quality(built.module, built.classes, data, split) if data is not None else None
+    result["peak_memory_bytes"] = _memory(built, batch, threads) if memory else None
+    result["quality"] = _quality(built, data, split) if data is not None else None
     if as_json:
         write_json(result)
     else:
@@ -73,25 +69,25 @@ def _speed(built: Built, batch: int, threads: int | None, seconds: float) -> dic
     }
 
 
-def _memory(built: Built) -> int | None:
-    from understudy.measure.memory import peak_memory
-    from understudy.sources.forward import resized
+def _memory(built: Built, batch: int, threads: int | None) -> int:
+    from understudy.measure.memory import peak_memory_of
 
-    if built.directory is None:
-        return None
-    return peak_memory(built.directory, resized(built.inputs, 1))
+    return peak_memory_of(
+        built.module, spec=built.spec, classes=built.classes, inputs=built.inputs, batch=batch, threads=threads
+    )
 
 
-def _quality(model: nn.Module, classes: tuple[str, ...] | None, data: str, split: str) -> dict[str, float]:
+def _quality(built: Built, data: str, split: str) -> dict[str, float]:
     from understudy.measure.quality import predict, quality
     from understudy.sources.data import DataSpec, load_data
     from understudy.sources.loader import Loader
     from understudy.tasks import Classification
 
     task = Classification()
+    classes = built.classes if built.knows_classes else None
     loaded = load_data(DataSpec(source=data, classes=classes), task=task)
     samples = loaded.test if split == "test" else loaded.validation
-    return quality(predict(model, Loader(samples, batch_size=500, shuffle=False), task), task)
+    return quality(predict(built.module, Loader(samples, batch_size=500, shuffle=False), task), task)
 
 
 def _table(result: dict[str, Any]) -> str:

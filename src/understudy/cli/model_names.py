@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from understudy.recipe.schema import Recipe
-    from understudy.sources.model_specs import AnyModel
+    from understudy.sources.model_specs import AnyModel, ModelSpec
 
 ModelName = Annotated[
     str,
@@ -43,16 +43,18 @@ class Built:
     Attributes:
         name: what the user wrote.
         module: the network.
+        spec: where it came from.
         inputs: a batch of two samples.
-        classes: names of its classes, where they are known.
-        directory: where it is saved; None for one that was built anew.
+        classes: names of its classes; numbers, as texts, for a model that was built without data.
+        knows_classes: whether the names mean something.
     """
 
     name: str
     module: nn.Module
+    spec: ModelSpec
     inputs: Any
-    classes: tuple[str, ...] | None
-    directory: Path | None = None
+    classes: tuple[str, ...]
+    knows_classes: bool
 
 
 def model_fields(text: str) -> dict[str, Any]:
@@ -132,7 +134,8 @@ def _fresh(name: str, spec: AnyModel, shape: tuple[int, ...], classes: int) -> B
     from understudy.sources.models import build_model
 
     inputs = torch.zeros(2, *shape)
-    return Built(name, build_model(spec, classes=classes, inputs=inputs), inputs, None)
+    model = build_model(spec, classes=classes, inputs=inputs)
+    return Built(name, model, spec, inputs, tuple(map(str, range(classes))), knows_classes=False)
 
 
 def _saved(name: str, directory: Path, size: str | None) -> Built:
@@ -142,14 +145,15 @@ def _saved(name: str, directory: Path, size: str | None) -> Built:
 
     loaded = load_artifact(directory)
     inputs = torch.zeros(2, *parsed_size(size)) if size else loaded.example(2)
-    return Built(name, loaded.module, inputs, loaded.classes, directory)
+    return Built(name, loaded.module, loaded.spec, inputs, loaded.classes, knows_classes=True)
 
 
 def _of_recipe(name: str, file: Path, stage: str, size: str | None, classes: int | None) -> Built:
+    from understudy.pipeline.stages import Distill, Train
     from understudy.recipe.loading import load_recipe
 
     recipe = load_recipe(file)
-    models = {item.name: item.model for item in recipe.stages if item.kind in ("train", "distill")}
+    models = {item.name: item.model for item in recipe.stages if isinstance(item, Train | Distill)}
     if stage not in models:
         raise InputError(
             f"{file} has no stage {stage!r} with a model{nearest(stage, models)}; it has {listing(list(models))}"
@@ -167,7 +171,8 @@ def _on_its_data(name: str, recipe: Recipe, spec: AnyModel) -> Built:
 
     data = load_data(recipe.data, task=recipe.task)
     inputs = next(iter(Loader(data.validation, batch_size=2, shuffle=False))).inputs
-    return Built(name, build_model(spec, classes=len(data.classes), inputs=inputs), inputs, data.classes)
+    model = build_model(spec, classes=data.classes, inputs=inputs)
+    return Built(name, model, spec, inputs, data.classes, knows_classes=True)
 
 
 def _of_run(run: Path, stage: str) -> Path:
@@ -186,14 +191,20 @@ def _of_run(run: Path, stage: str) -> Path:
 def _builtin(text: str, rest: str) -> dict[str, Any]:
     name, _, widths = rest.partition(":")
     if name not in _WIDTHS:
-        raise InputError(f"{text!r}: Understudy has no network {name!r}{nearest(name, _WIDTHS)}; it has 'mlp' and 'cnn'")
+        raise InputError(
+            f"{text!r}: Understudy has no network {name!r}{nearest(name, _WIDTHS)}; it has 'mlp' and 'cnn'"
+        )
     if not re.fullmatch(r"\d+(-\d+)*", widths):
         raise InputError(f"{text!r}: expected the widths of its layers, such as understudy:{name}:64-128")
     return {"source": "understudy", "name": name, "arguments": {_WIDTHS[name]: [int(n) for n in widths.split("-")]}}
 
 
 def _example(source: str) -> str:
-    examples = {"python": "python:my_models:small", "understudy": "understudy:mlp:800-800", "artifact": "artifact:folder"}
+    examples = {
+        "python": "python:my_models:small",
+        "understudy": "understudy:mlp:800-800",
+        "artifact": "artifact:folder",
+    }
     return examples.get(source, f"{source}:resnet18")
 
 

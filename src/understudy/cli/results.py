@@ -27,7 +27,7 @@ def show_results(*runs: Path, out: Path | None = None, as_json: bool) -> None:
     from understudy.report.writing import write_report
 
     report = build_report([read_run(run) for run in runs])
-    place = out if out is not None or len(runs) > 1 else runs[0]
+    place = runs[0] if out is None and len(runs) == 1 else out
     paths = write_report(place, report=report) if place is not None else None
     if as_json:
         write(report.to_json())

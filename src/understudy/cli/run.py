@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from understudy.cli.failures import Interrupted
+from understudy.cli.failures import InterruptedRunError
 from understudy.cli.output import AsJson
 from understudy.cli.results import show_results
 
@@ -52,18 +52,18 @@ def run_file(path: Path, overrides: list[str], out: Path | None) -> Path:
     Raises:
         InputError: when the recipe or its data cannot work.
         RunError: when the run could not go on.
-        Interrupted: on Ctrl-C, with the word that the run can be resumed.
+        InterruptedRunError: on Ctrl-C, with the word that the run can be resumed.
     """
     try:
         from understudy.engine.progress import progress_for
         from understudy.pipeline.run import run
-        from understudy.recipe.loading import load_recipe
+        from understudy.recipe.loading import load_and_join
 
-        recipe = load_recipe(path, overrides)
+        recipe = load_and_join(path, overrides)
         directory = out if out is not None else RUNS / recipe.name
         return run(recipe, directory, progress=progress_for(sys.stderr), text=_as_run(path, overrides))
     except KeyboardInterrupt as error:
-        raise Interrupted("\nInterrupted. The same command goes on from the last checkpoint.") from error
+        raise InterruptedRunError("\nInterrupted. The same command goes on from the last checkpoint.") from error
 
 
 def is_main_process() -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from understudy.cli.failures import Interrupted
+from understudy.cli.failures import InterruptedRunError
 from understudy.errors import InputError
 
 OTHER_WORDS = {
@@ -44,7 +44,7 @@ class Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            raise Interrupted("\nInterrupted.") from error
+            raise InterruptedRunError("\nInterrupted.") from error
 
     def _meant(self, typed: str, rest: list[str], ctx: Any) -> str:
         program = ctx.command_path

@@ -10,6 +10,7 @@ from understudy.distiller import Distiller
 from understudy.doctor.balance import check_balance, term_gradients
 from understudy.doctor.classes import check_class_count, check_class_names, check_labels
 from understudy.doctor.evidence import (
+    FEW_ROWS,
     Observation,
     comparable,
     head,
@@ -23,7 +24,7 @@ from understudy.doctor.finite import check_inputs, check_logits, check_loss
 from understudy.doctor.freezing import TeacherWatch, check_apart, check_freezing
 from understudy.doctor.probabilities import check_probabilities
 from understudy.doctor.quality import check_quality
-from understudy.doctor.samples import check_rows, check_samples
+from understudy.doctor.samples import MEANINGLESS, check_rows, check_samples
 from understudy.doctor.softness import check_labelled, check_temperature
 from understudy.doctor.students import check_modes, check_reached, check_trainable
 from understudy.doctor.untouched import untouched
@@ -94,7 +95,7 @@ def _examine(
 ) -> list[Finding]:
     """Everything that needs the networks to run."""
     modes = {module: module.training for module in distiller.modules()}
-    frozen = check_freezing(distiller, head(training[0]))
+    frozen = check_freezing(distiller, head(training[0], FEW_ROWS))
     seen = observe(distiller, training)
     outputs = seen[0].student.logits.shape[-1]
     labels = check_labels([*training, *(validation or [])], outputs)
@@ -103,7 +104,7 @@ def _examine(
     if shapes or any(finding.check == "finite_logits" for finding in findings):
         return findings
     findings += [*check_probabilities(distiller, seen), *check_temperature(distiller, seen)]
-    if not any(finding.check in ("teacher_answers", "same_samples") for finding in frozen):
+    if not any(finding.check in MEANINGLESS for finding in frozen):
         findings += _judge_teacher(distiller, seen, validation, classes)
     if labels:
         return findings
@@ -126,6 +127,9 @@ def _judge_teacher(
         judged = None  # a recording of the training samples knows no others
     if judged is None:
         return check_quality(distiller, seen, where="training", classes=classes)
+    positions = check_rows(distiller, judged)
+    if positions:
+        return positions
     findings = check_quality(distiller, judged, classes=classes)
     here, there = teacher_answers(distiller.task, seen), teacher_answers(distiller.task, judged)
     return findings + check_samples(here, there)
@@ -138,7 +142,7 @@ def _train(distiller: Distiller, training: list[Batch]) -> list[Finding]:
     order = sorted(range(len(training)), key=lambda number: -labelled_rows(training[number]))
     findings, gradients = [], []
     for number in order[:GRADIENT_BATCHES]:
-        batch = head(training[number])
+        batch = head(training[number], FEW_ROWS)
         found = term_gradients(distiller, batch)
         findings += check_loss(found, batch, number)
         gradients += found

@@ -19,6 +19,8 @@ from understudy.tasks import Task
 
 MOST_ROWS = 128
 """Rows of a batch that the networks are shown; more would cost time and say little."""
+FEW_ROWS = 32
+"""Rows that are enough where it is about structure: modes, gradients, proportions."""
 MOST_SECONDS = 4.0
 """How long to read, and how long to run the networks, before the batches at hand must do."""
 MOST_VALUES = 2**27
@@ -114,6 +116,7 @@ def read(distiller: Distiller, loader: Iterable[Any], count: int) -> list[Batch]
         )
     device = device_of(distiller)
     batches = [distiller.task.batch(raw).to(device) for raw in _in_time(islice(loader, count))]
+    batches = [batch for batch in batches if len(batch)]  # one of several processes may get an empty part
     if not batches:
         raise InputError("the loader gave no batch; expected at least one. Is the split empty, or drop_last on?")
     return batches
@@ -138,14 +141,14 @@ def observe(distiller: Distiller, batches: Iterable[Batch]) -> list[Observation]
     return observations
 
 
-def head(batch: Batch) -> Batch:
-    """At most ``MOST_ROWS`` rows of a batch, labelled ones first where ids keep their names."""
-    if len(batch) <= MOST_ROWS:
+def head(batch: Batch, most: int = MOST_ROWS) -> Batch:
+    """At most ``most`` rows of a batch, labelled ones first where ids keep their names."""
+    if len(batch) <= most:
         return batch
     if batch.targets is None or batch.ids is None:
-        return rows(batch, slice(MOST_ROWS))
+        return rows(batch, slice(most))
     unlabelled = (~batch.labelled).reshape(len(batch), -1).all(-1)
-    return rows(batch, torch.argsort(unlabelled.int(), stable=True)[:MOST_ROWS])
+    return rows(batch, torch.argsort(unlabelled.int(), stable=True)[:most])
 
 
 def ask(distiller: Distiller, batch: Batch) -> Knowledge | None:

@@ -8,9 +8,11 @@ from typing import Any
 from understudy.distiller import Distiller
 from understudy.doctor.causes import Cause, normalised, parameter_counts, permuted, swapped
 from understudy.doctor.evidence import (
+    FEW_ROWS,
     Answers,
     Observation,
     comparable,
+    head,
     observe,
     read,
     standard_error,
@@ -19,6 +21,7 @@ from understudy.doctor.evidence import (
 )
 from understudy.doctor.findings import Finding, raise_errors
 from understudy.doctor.freezing import check_freezing
+from understudy.doctor.samples import MEANINGLESS, check_rows
 from understudy.doctor.untouched import untouched
 
 WEAK = 0.2
@@ -53,8 +56,11 @@ def check_teacher(
         return []
     with untouched(distiller, val):
         observations = observe(distiller, read(distiller, val, batches))
-        findings = check_freezing(distiller, observations[0].batch)
-        if comparable(observations[0]):
+        findings = [
+            *check_freezing(distiller, head(observations[0].batch, FEW_ROWS)),
+            *check_rows(distiller, observations),
+        ]
+        if comparable(observations[0]) and not any(finding.check in MEANINGLESS for finding in findings):
             findings += check_quality(distiller, observations, control_metric=control_metric, classes=classes)
     return raise_errors(findings)
 

@@ -8,8 +8,12 @@ from understudy.distiller import Distiller
 from understudy.doctor.evidence import Answers, Observation
 from understudy.doctor.findings import Finding
 
+MEANINGLESS = ("teacher_answers", "same_samples")
+"""Findings after which it makes no sense to ask how good the teacher's answers are."""
 GAP = 0.3
+"""How much worse a teacher may be on the loader's labels than on validation data."""
 GAP_AT_CHANCE = 0.1
+"""The same when it only guesses on the loader's."""
 
 
 def check_rows(distiller: Distiller, observations: Sequence[Observation]) -> list[Finding]:

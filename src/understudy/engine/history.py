@@ -123,7 +123,8 @@ class Meter:
     def flush(self) -> tuple[float, dict[str, float], int, float]:
         """Mean loss and terms over all processes, samples, and samples per second, since the last record."""
         self.recent()
-        everyone = torch.tensor([*self._totals, float(self._batches)], dtype=torch.float64, device=self._process.device)
+        device = self._process.device if self._process.world > 1 else None  # not every device knows float64
+        everyone = torch.tensor([*self._totals, float(self._batches)], dtype=torch.float64, device=device)
         *sums, batches = self._process.sum(everyone).tolist()
         loss, *terms = [value / batches for value in sums]
         rate = round((self.samples - self._samples_before) / (time.perf_counter() - self._begun), 1)

@@ -25,7 +25,16 @@ _HOME = {
     "parse_recipe": "loading",
 }
 
-__all__ = ["Problem", "Recipe", "RecipeError", "dump_recipe", "load_recipe", "named_code", "named_files", "parse_recipe"]
+__all__ = [
+    "Problem",
+    "Recipe",
+    "RecipeError",
+    "dump_recipe",
+    "load_recipe",
+    "named_code",
+    "named_files",
+    "parse_recipe",
+]
 
 
 def __getattr__(name: str) -> Any:

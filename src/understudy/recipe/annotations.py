@@ -95,7 +95,7 @@ def models_within(annotation: Any) -> Iterator[Model]:
 
 
 def keys_below(model: Model, *, depth: int = 2) -> Iterator[str]:
-    """Dotted keys of a model and of the mappings inside it: ``training``, ``training.epochs``, …
+    """Dotted keys of a model and of the mappings inside it, such as ``training`` and ``training.epochs``.
 
     Args:
         model: where to begin.

@@ -159,7 +159,7 @@ class _Reader:
         assert isinstance(node, SequenceNode)
         values = []
         for index, item in enumerate(node.value):
-            self.document.places[*path, index] = self._line(item)
+            self.document.places[(*path, index)] = self._line(item)
             values.append(self.value(item, (*path, index)))
         return values
 
@@ -175,7 +175,7 @@ class _Reader:
             if key in lines:
                 self._problem((*path, key), f"given twice, first at {lines[key]}; keep one", key_node)
                 continue
-            self.document.places[*path, key] = lines[key] = self._line(key_node)
+            self.document.places[(*path, key)] = lines[key] = self._line(key_node)
             values[key] = self.value(value_node, (*path, key))
         return values
 

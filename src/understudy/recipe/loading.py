@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from understudy.pipeline.stages import AnyStage
 from understudy.recipe.annotations import tagged_models
 from understudy.recipe.document import Document, parse_document, read_document
 from understudy.recipe.files import source_problems
+from understudy.recipe.joining import joining_problems
 from understudy.recipe.overrides import apply_overrides
 from understudy.recipe.problems import KeyPath, Problem, RecipeError
 from understudy.recipe.references import misplaced
@@ -41,6 +42,22 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, files: bool 
         InputError: when the file itself cannot be read.
     """
     return _recipe(read_document(Path(path)), overrides, files=files)
+
+
+def load_and_join(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe that is about to run: as :func:`load_recipe`, and its models are built and joined once.
+
+    Raises:
+        RecipeError: also for models that cannot be built, layers that do not exist, and shapes that no adapter
+            can join, with the line of each.
+        InputError: when the recipe's file or its data cannot be read.
+    """
+    document = read_document(Path(path))
+    recipe = _recipe(document, overrides, files=True)
+    problems = _placed(joining_problems(recipe), document)
+    if problems:
+        raise RecipeError(document.name, sorted(problems, key=lambda problem: _order(problem, overrides)))
+    return recipe
 
 
 def parse_recipe(text: str, overrides: Sequence[str] = (), *, name: str = "recipe", files: bool = True) -> Recipe:
@@ -72,10 +89,14 @@ def _recipe(document: Document, overrides: Sequence[str], *, files: bool) -> Rec
     recipe, found = _validated(document)
     if files:
         found += source_problems(_parts(document))
-    problems += [Problem(problem.path, problem.message, document.place(problem.path)) for problem in found]
+    problems += _placed(found, document)
     if problems or recipe is None:
         raise RecipeError(document.name, sorted(problems, key=lambda problem: _order(problem, overrides)))
     return recipe
+
+
+def _placed(problems: Iterable[Problem], document: Document) -> list[Problem]:
+    return [Problem(problem.path, problem.message, document.place(problem.path)) for problem in problems]
 
 
 def _order(problem: Problem, overrides: Sequence[str]) -> tuple[bool, int]:
@@ -122,7 +143,7 @@ def _unchecked(item: dict[str, Any]) -> Stage | None:
     if kind is None:
         return None
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in item.items()}
-    stage = kind.model_construct(**values)
+    stage = kind.model_construct(None, **values)
     assert isinstance(stage, Stage)
     try:
         understood = all(isinstance(name, str) for name in stage.needs)

@@ -65,7 +65,8 @@ def _reached(document: Document, keys: Sequence[str], place: str) -> KeyPath:
         if isinstance(container, dict) and container.get(key) is None:
             container[key] = {}
             document.places[path] = place
-        container = container[path[-1]]
+        part: Any = path[-1]
+        container = container[part]
     return path
 
 

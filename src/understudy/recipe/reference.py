@@ -68,6 +68,8 @@ def _section(model: Model, anchor: str, linked: Any) -> str:
 
 def _row(name: str, field: FieldInfo, linked: Any) -> str:
     meaning = " ".join((field.description or "").replace("``", "`").split())
+    if name in ("kind", "source") and not meaning:
+        meaning = "What makes it this one."
     value = described_type(field_annotation(field), named=linked)
     cells = [f"`{name}`", value, _default(field), meaning]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -28,7 +28,9 @@ def misplaced(stages: Mapping[KeyPath, Stage | str]) -> list[tuple[KeyPath, str]
                 if needed not in earlier:
                     problems.append(_dangling(path, stage, needed, earlier=list(earlier), all_names=names))
         if name in earlier:
-            problems.append(((*path, "name"), f"{name!r} is the name of {dotted(earlier[name])} already; choose another"))
+            problems.append(
+                ((*path, "name"), f"{name!r} is the name of {dotted(earlier[name])} already; choose another")
+            )
         earlier.setdefault(name, path)
     return problems
 

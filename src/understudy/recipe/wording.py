@@ -35,7 +35,9 @@ def described_type(annotation: Any, *, named: Callable[[Model], str] = lambda mo
         inner = described_type(get_args(annotation)[0], named=named)
         return f"{inner} {limits}" if limits else inner
     if union_members(annotation) is not None:
-        words = dict.fromkeys(described_type(item, named=named) for item in get_args(annotation) if item is not type(None))
+        words = dict.fromkeys(
+            described_type(item, named=named) for item in get_args(annotation) if item is not type(None)
+        )
         if "number" in words:
             words.pop("whole number", None)
         return " or ".join(words)
@@ -67,5 +69,3 @@ def _limits(metadata: tuple[Any, ...]) -> list[str]:
             name, sign = _LIMITS[type(item)]
             words.append(f"{sign} {getattr(item, name):g}")
     return words
-
-

@@ -74,6 +74,14 @@ def cost_axis(values: Sequence[float], *, start: float, end: float) -> Axis:
     return Axis(0.0, high * 1.15 or 1.0, start, end)
 
 
+def loss_axis(values: Sequence[float], *, start: float, end: float) -> Axis:
+    """An axis for losses, logarithmic where they fall by more than a factor of twenty."""
+    low, high = min(values), max(values)
+    if low > 0 and high / low > 5 * LOG_FROM:
+        return Axis(low / 1.2, high * 1.2, start, end, logarithmic=True)
+    return quality_axis(values, start=start, end=end)
+
+
 def span_axis(values: Sequence[float], *, start: float, end: float) -> Axis:
     """An axis exactly from the lowest to the highest value."""
     low, high = min(values), max(values)

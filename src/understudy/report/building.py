@@ -121,7 +121,7 @@ def _stage(record: StageRecord) -> Stage:
         seconds=stage.seconds if stage else None,
         description=stage.description if stage else None,
         data=stage.data if stage else None,
-        teacher=stage.teacher if stage else None,
+        teacher=stage.teacher if stage else [],
         error=stage.error if stage else None,
     )
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from understudy.report.schema import Report, Row, Summary
-from understudy.report.wording import count, metric_of, milliseconds, quality, quality_summary, seed_list, size
+from understudy.report.wording import (
+    count,
+    metric_of,
+    milliseconds,
+    numbered,
+    quality,
+    quality_summary,
+    seed_list,
+    size,
+)
 
 _AGAINST_TEACHER = ("agreement", "kl_from_teacher")
 HEADERS = ("Parameters", "MACs", "Size", "Latency")
@@ -66,11 +75,11 @@ def _latency_conditions(report: Report) -> list[str]:
     found = {
         (row.latency.runtime, row.latency.batch, row.latency.threads) for row in report.rows if row.latency is not None
     }
-    return [
-        f"Latency: median of one call, batch {batch}"
-        f"{f', {threads} threads' if threads else ''}{f', {runtime}' if runtime else ''}."
-        for runtime, batch, threads in sorted(found, key=str)
-    ]
+    sentences = []
+    for runtime, batch, threads in sorted(found, key=str):
+        under = [f"batch {batch}", *([numbered(threads, "thread")] if threads else []), *([runtime] if runtime else [])]
+        sentences.append(f"Latency: median of one call, {', '.join(under)}.")
+    return sentences
 
 
 def labelled(report: Report) -> list[tuple[str, str]]:
@@ -78,7 +87,7 @@ def labelled(report: Report) -> list[tuple[str, str]]:
     found: dict[tuple[str, str, str], list[int]] = {}
     for run in report.runs:
         for stage in run.stages:
-            if stage.data:
+            if stage.data and stage.kind != "evaluate":
                 found.setdefault((run.name, stage.name, stage.data), []).append(stage.seed)
     several = len(report.runs) > 1
     same = {(run, name) for run, name, _ in found if sum(key[:2] == (run, name) for key in found) == 1}
@@ -124,15 +133,10 @@ def metric_lines(rows: list[Row]) -> list[MetricLine]:
     lines = []
     last = [row.model_copy(update={"metrics": row.last_metrics}) for row in rows]
     for models, suffix in ((rows, ""), (last, ", weights of the last step")):
-        names = dict.fromkeys(name for row in models for name in row.metrics)
+        names = dict.fromkeys(name for row in models for name in row.metrics if name != "samples")
         for name in names:
             found = [shown_metric(row, name) for row in models]
-            made = [
-                (quality_summary(name, one), [quality(name, value) for value in one.values] if one.n > 1 else [])
-                if one
-                else ("–", [])
-                for one in found
-            ]
+            made = [(quality_summary(name, one), _each(name, one, rows)) for one in found]
             lines.append(MetricLine(metric_of(name).label + suffix, made))
     costs = (
         (
@@ -144,3 +148,15 @@ def metric_lines(rows: list[Row]) -> list[MetricLine]:
     )
     lines += [MetricLine(name, [(text, []) for text in texts]) for name, texts in costs if set(texts) != {"–"}]
     return lines
+
+
+def _each(name: str, summary: Summary | None, rows: list[Row]) -> list[str]:
+    """The value of each seed; with the seed where some are missing."""
+    if summary is None or summary.n < 2:
+        return []
+    seeds = {seed for row in rows for found in row.metrics.values() for seed in found.seeds}
+    pairs = zip(summary.seeds, summary.values, strict=True)
+    return [
+        quality(name, value) if len(seeds) == summary.n else f"seed {seed}: {quality(name, value)}"
+        for seed, value in pairs
+    ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from understudy.report.axes import quality_axis, span_axis
+from understudy.report.axes import loss_axis, span_axis
 from understudy.report.charts import Chart, Line, Mark, frame, metric_axis, tick_text
 from understudy.report.evidence import Curve, CurvePoint
-from understudy.report.wording import metric_of, quality
+from understudy.report.wording import metric_of, quality, sentence
 
 MOST_MARKS = 40
 """Points of one curve that one can point at; the line itself goes through all."""
@@ -75,31 +75,42 @@ def _chart(
     width, height = 480, 270
     left, right, top, bottom = frame(width, height)
     numbers = [number for _, points in series for _, number in points]
-    x_axis = span_axis([point.epoch for _, points in series for point, _ in points], start=left, end=right)
-    y_axis = metric_axis(metric, numbers, bottom, top) if metric else quality_axis(numbers, start=bottom, end=top)
+    # Steps are what student and control have in common: with fewer samples, the same budget is more epochs.
+    in_steps = all(point.step is not None for _, points in series for point, _ in points)
+    x_axis = span_axis([_done(point, in_steps) for _, points in series for point, _ in points], start=left, end=right)
+    y_axis = metric_axis(metric, numbers, bottom, top) if metric else loss_axis(numbers, start=bottom, end=top)
     lines, marks = [], []
     for curve, points in series:
-        places = [(x_axis.at(point.epoch), y_axis.at(number)) for point, number in points]
+        places = [(x_axis.at(_done(point, in_steps)), y_axis.at(number)) for point, number in points]
         lines.append(Line(" ".join(f"{x},{y}" for x, y in places), curve.role))
         step = -(-len(points) // MOST_MARKS)
         for (x, y), (point, number) in list(zip(places, points, strict=True))[::step]:
-            told = "\n".join([f"Epoch {point.epoch:g}", f"{text(number)}", *_terms(point, metric)])
+            told = "\n".join([_when(point), text(number), *_terms(point, metric)])
             marks.append(Mark(x, y, curve.role, f"{curve_name(curve)}, seed {curve.seed}", told, small=True))
     return Chart(
-        title=title,
+        title=title + (" (log scale)" if y_axis.logarithmic else ""),
         width=width,
         height=height,
         left=left,
         right=right,
         top=top,
         bottom=bottom,
-        x_label="Epoch",
+        x_label="Step" if in_steps else "Epoch",
         y_label=title,
-        x_ticks=x_axis.ticks(lambda number: f"{number:g}"),
+        x_ticks=x_axis.ticks(lambda number: f"{number:,.10g}"),
         y_ticks=y_axis.ticks(tick_text(metric or "loss")),
         marks=marks,
         lines=lines,
     )
+
+
+def _done(point: CurvePoint, in_steps: bool) -> float:
+    return float(point.step) if in_steps and point.step is not None else point.epoch
+
+
+def _when(point: CurvePoint) -> str:
+    epoch = f"epoch {round(point.epoch, 2):g}"
+    return sentence(epoch) if point.step is None else f"Step {point.step:,}, {epoch}"
 
 
 def _terms(point: CurvePoint, metric: str | None) -> list[str]:

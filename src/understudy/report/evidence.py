@@ -9,6 +9,8 @@ from understudy.report.records import Role
 class CurvePoint(Part):
     """One validation."""
 
+    step: int | None
+    """Optimizer steps done."""
     epoch: float
     """Epochs done (steps where epochs are unknown)."""
     loss: float | None

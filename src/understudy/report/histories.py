@@ -44,6 +44,7 @@ def _point(line: ValidationLine, place: int) -> CurvePoint:
     epoch = line.epoch if line.epoch is not None else line.step
     loss = line.loss if line.loss is not None and math.isfinite(line.loss) else None
     return CurvePoint(
+        step=line.step,
         epoch=float(place if epoch is None else epoch),
         loss=loss,
         terms=_finite(line.terms),
@@ -61,5 +62,5 @@ def _role(stage: StageRecord, record: RunRecord, made: list[Row]) -> Role:
             return row.role
     if stage.stage and stage.stage.kind == "distill":
         return "student"
-    taught = {other.stage.teacher for other in record.stages if other.stage}
+    taught = {name for other in record.stages if other.stage for name in other.stage.teacher}
     return "teacher" if stage.name in taught else "model"

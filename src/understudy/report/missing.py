@@ -6,9 +6,6 @@ from understudy.report.records import RunRecord, StageRecord
 from understudy.report.schema import Note, Status
 from understudy.report.wording import seed_list
 
-_EVERY_SEED = ("distill", "evaluate")
-"""Stages that run once for each seed; a teacher may be trained once for all."""
-
 
 def run_status(record: RunRecord) -> Status:
     """How far a run came: ``failed`` and ``running`` if any of its stages are, ``partial`` if anything is missing."""
@@ -54,12 +51,12 @@ def _stage_text(stage: StageRecord) -> str | None:
 def _absent(record: RunRecord) -> dict[str, tuple[int, ...]]:
     """Stages that the recipe lists without a directory, with the seeds that lack; no seeds when all do."""
     absent: dict[str, tuple[int, ...]] = {}
-    for name, kind in record.expected_stages.items():
+    for name, expected in record.expected_stages.items():
         seen = {stage.seed for stage in record.stages if stage.name == name}
-        missing = tuple(seed for seed in record.expected_seeds if seed not in seen)
+        missing = tuple(seed for seed in expected.seeds if seed not in seen)
         if not seen:
             absent[name] = ()
-        elif missing and kind in _EVERY_SEED:
+        elif missing:
             absent[name] = missing
     return absent
 

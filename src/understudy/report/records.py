@@ -7,15 +7,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Role = Literal["teacher", "student", "control", "model"]
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def _as_list(value: object) -> object:
+    """One name as a list of one, none as an empty list."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value
 
 
 class StageFile(_Record):
@@ -30,7 +37,7 @@ class StageFile(_Record):
     started: str | float | None = None
     description: str | None = None
     data: str | None = None
-    teacher: str | None = None
+    teacher: Annotated[list[str], BeforeValidator(_as_list)] = []
     error: str | None = None
 
 
@@ -128,6 +135,19 @@ class StageRecord:
 
 
 @dataclass(frozen=True)
+class ExpectedStage:
+    """What the recipe says about one stage.
+
+    Attributes:
+        kind: its verb.
+        seeds: the seeds that it is to run with; empty when the recipe does not say.
+    """
+
+    kind: str
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """A run directory, read.
 
@@ -146,18 +166,22 @@ class RunRecord:
     stages: tuple[StageRecord, ...]
 
     @property
-    def expected_stages(self) -> dict[str, str]:
-        """Kind by name of the stages that the recipe lists, in its order; empty when it does not say."""
+    def expected_stages(self) -> dict[str, ExpectedStage]:
+        """The stages that the recipe lists, by name, in its order; empty when it does not say."""
         stages = (self.recipe or {}).get("stages")
         if isinstance(stages, dict):
             stages = [{"name": name, **stage} for name, stage in stages.items() if isinstance(stage, dict)]
         if not isinstance(stages, list):
             return {}
         listed = [stage for stage in stages if isinstance(stage, dict)]
-        return {str(stage.get("name") or stage.get("kind")): str(stage.get("kind")) for stage in listed}
+        return {
+            str(stage.get("name") or stage.get("kind")): ExpectedStage(str(stage.get("kind")), self._seeds(stage))
+            for stage in listed
+        }
 
-    @property
-    def expected_seeds(self) -> tuple[int, ...]:
-        """The seeds that the recipe asks for; empty when it does not say."""
+    def _seeds(self, stage: dict[str, Any]) -> tuple[int, ...]:
+        """The seeds that a stage is to run with: its own one, or all of the recipe's; empty when it does not say."""
+        if isinstance(stage.get("seed"), int):
+            return (stage["seed"],)
         seeds = (self.recipe or {}).get("seeds")
         return tuple(seed for seed in seeds if isinstance(seed, int)) if isinstance(seeds, list) else ()

@@ -171,8 +171,8 @@ class Stage(Part):
     """What it did, in words."""
     data: str | None
     """What data it saw and what of it was labelled, in words."""
-    teacher: str | None
-    """The model or stage that it learnt from."""
+    teacher: list[str]
+    """The stages whose models it learnt from."""
     error: str | None
     """Why it failed."""
 

@@ -8,11 +8,12 @@ from understudy.pipeline.stage import Stage
 from understudy.pipeline.stages.distill import Distill
 from understudy.pipeline.stages.evaluate import Evaluate
 from understudy.pipeline.stages.fit_bias import FitBias
+from understudy.pipeline.stages.load import Load
 from understudy.pipeline.stages.train import Train
 
-STAGES: tuple[type[Stage], ...] = (Train, Distill, FitBias, Evaluate)
+STAGES: tuple[type[Stage], ...] = (Load, Train, Distill, FitBias, Evaluate)
 
-AnyStage = Annotated[Train | Distill | FitBias | Evaluate, Field(discriminator="kind")]
+AnyStage = Annotated[Load | Train | Distill | FitBias | Evaluate, Field(discriminator="kind")]
 """What a recipe may list under `stages`."""
 
-__all__ = ["STAGES", "AnyStage", "Distill", "Evaluate", "FitBias", "Stage", "Train"]
+__all__ = ["STAGES", "AnyStage", "Distill", "Evaluate", "FitBias", "Load", "Stage", "Train"]

@@ -1,0 +1,95 @@
+"""The doctor's look at a recipe before it runs."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from understudy.distiller import Distiller
+from understudy.doctor import Finding, diagnose
+from understudy.engine.process import process
+from understudy.engine.progress import SilentProgress
+from understudy.objective import Objective
+from understudy.pipeline.directory import RunDirectory
+from understudy.pipeline.stage import Context, Description, Stage
+from understudy.pipeline.stages.distill import Distill
+from understudy.pipeline.stages.load import Load
+from understudy.pipeline.stages.train import Train
+from understudy.pipeline.training import evaluation_loader, train_loader
+from understudy.sources.data import load_data
+from understudy.sources.models import build_model
+from understudy.sources.splits import Subset
+from understudy.teachers import Ensemble, ModuleTeacher
+
+OF_TRAINED_TEACHERS = frozenset(
+    {"teacher_quality", "class_order", "input_normalisation", "swapped", "same_samples", "temperature", "term_balance"}
+)
+"""Checks that mean nothing while the teacher has not been trained."""
+
+
+def deep_check(recipe: Description) -> list[Finding]:
+    """Load the data, build the models of every `distill` stage, and examine each as it would be trained.
+
+    A teacher that the recipe itself trains does not exist yet: what depends on its answers is checked when the
+    run comes to it, and a note says so.
+
+    Raises:
+        InputError: when data, models or objective cannot be put together at all.
+    """
+    data = load_data(recipe.data, task=recipe.task)
+    stages = {stage.name: stage for stage in recipe.stages}
+    findings = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for stage in recipe.stages:
+            if isinstance(stage, Distill):
+                context = Context(
+                    task=recipe.task,
+                    data=data,
+                    seed=recipe.seeds[0],
+                    first=True,
+                    directory=RunDirectory(Path(scratch)).stage(stage.name, recipe.seeds[0]),
+                    upstream={},
+                    process=process(),
+                    progress=SilentProgress(),
+                    trackers=(),
+                )
+                findings += _examined(stage, [stages[name] for name in stage.needs], context)
+    return findings
+
+
+def _examined(stage: Distill, teachers: list[Stage], context: Context) -> list[Finding]:
+    split = context.data.train.subset(stage.subset or Subset(), context.seed)
+    loader = train_loader(context, split, stage.training, stage.views)
+    example = next(iter(loader))
+    torch.manual_seed(context.seed)
+    student = build_model(stage.model, classes=context.data.classes, inputs=example.inputs)
+    built = [
+        build_model(each.model, classes=context.data.classes, inputs=example.inputs)
+        for each in teachers
+        if isinstance(each, Train | Load | Distill)
+    ]
+    members = [ModuleTeacher(module, task=context.task) for module in built]
+    distiller = Distiller(
+        student,
+        members[0] if len(members) == 1 else Ensemble(members),
+        Objective(stage.objective),
+        example=example,
+        task=context.task,
+    )
+    found = diagnose(distiller, loader, val=evaluation_loader(context, "validation"), classes=context.data.classes)
+    untrained = [each.name for each in teachers if not isinstance(each, Load)]
+    if not untrained:
+        return found
+    return [*(finding for finding in found if finding.check not in OF_TRAINED_TEACHERS), _not_yet(stage, untrained)]
+
+
+def _not_yet(stage: Distill, untrained: list[str]) -> Finding:
+    return Finding(
+        check="teacher_quality",
+        severity="note",
+        message=f"the teacher of {stage.name!r} is trained by the recipe itself, so its quality is not known yet",
+        seen=f"stage {', '.join(map(repr, untrained))} comes before",
+        remedy="nothing: the run checks it before the student's first step",
+    )

@@ -1,0 +1,32 @@
+"""Bring in a model that was trained elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, final
+
+import torch
+
+from understudy.pipeline.stage import Context, Stage
+from understudy.pipeline.training import evaluation_loader
+from understudy.sources.artifact import save_artifact
+from understudy.sources.model_specs import AnyModel
+from understudy.sources.models import build_model
+
+
+@final
+class Load(Stage):
+    """Take a trained model as it is: pretrained weights, a state dict of one's own, a saved artifact."""
+
+    kind: Literal["load"] = "load"
+    model: AnyModel
+    """Which network, with its weights."""
+
+    def run(self, context: Context) -> dict[str, Any]:
+        """Leave the model in the stage's directory."""
+        inputs = context.task.example(next(iter(evaluation_loader(context, "validation"))).inputs, 1)
+        torch.manual_seed(context.seed)
+        model = build_model(self.model, classes=context.data.classes, inputs=inputs)
+        if context.process.is_main:
+            save_artifact(context.directory.path, model, spec=self.model, classes=context.data.classes, inputs=inputs)
+        context.process.wait()
+        return {"models": {"model": "."}, "data": "trained elsewhere"}

@@ -1,0 +1,116 @@
+"""Whether the models of a recipe can be built and their layers joined, found before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from understudy.batch import IGNORE_INDEX, Batch
+from understudy.distiller import Distiller
+from understudy.errors import InputError
+from understudy.methods import Method
+from understudy.pipeline.stages import Distill, Load, Train
+from understudy.recipe.problems import KeyPath, Problem
+from understudy.recipe.schema import Recipe
+from understudy.sources.architecture import build_architecture
+from understudy.sources.artifact import load_artifact
+from understudy.sources.data import load_data
+from understudy.sources.loader import Loader
+from understudy.sources.model_specs import ArtifactModel, ModelSpec, TransformersModel
+from understudy.sources.opening import local_path
+
+USUAL_SIZE = (224, 224)
+
+
+def joining_problems(recipe: Recipe) -> list[Problem]:
+    """Build every model with random weights and try every loss term that reads layers on two samples.
+
+    Data that are on this machine are read for that. For data that would have to be downloaded, inputs of the
+    usual size stand in, and only layers are checked. Code that the recipe names under ``python`` is imported.
+
+    Args:
+        recipe: valid in itself.
+
+    Raises:
+        InputError: when the data cannot be read.
+    """
+    bench = _Bench(recipe, *_samples(recipe))
+    for index, stage in enumerate(recipe.stages):
+        if isinstance(stage, Train | Load | Distill):
+            bench.build(stage.name, stage.model, ("stages", index, "model"))
+    for index, stage in enumerate(recipe.stages):
+        if isinstance(stage, Distill):
+            for number, term in enumerate(stage.objective):
+                bench.join(stage, term, ("stages", index, "objective", number))
+    return bench.problems
+
+
+@dataclass
+class _Bench:
+    """Where models are put together for a moment."""
+
+    recipe: Recipe
+    inputs: Any
+    classes: int
+    is_real: bool
+    models: dict[str, nn.Module] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def build(self, name: str, spec: ModelSpec, path: KeyPath) -> None:
+        if isinstance(spec, TransformersModel) and spec.name is not None and not Path(spec.name).expanduser().is_dir():
+            return  # its configuration is on the hub; nothing is downloaded for a check
+        try:
+            with torch.random.fork_rng(devices=[]):
+                self.models[name] = _built(spec, classes=self.classes, inputs=self.inputs)
+        except InputError as error:
+            if self.is_real:
+                self.problems.append(Problem(path, str(error)))
+
+    def join(self, stage: Distill, term: Method, path: KeyPath) -> None:
+        if not (term.student_taps or term.teacher_taps) or not {stage.name, *stage.needs} <= set(self.models):
+            return
+        targets = torch.full((2,), IGNORE_INDEX)
+        for teacher in stage.needs:
+            try:
+                Distiller(
+                    self.models[stage.name],
+                    self.models[teacher],
+                    term,
+                    example=Batch(self.inputs, targets),
+                    task=self.recipe.task,
+                )
+            except InputError as error:
+                self.problems += [Problem((*path, *_blamed(term, line)), line) for line in str(error).splitlines()]
+
+
+def _built(spec: ModelSpec, *, classes: int, inputs: Any) -> nn.Module:
+    if isinstance(spec, ArtifactModel):
+        return load_artifact(spec.path).module
+    return build_architecture(spec, classes=classes, inputs=inputs, pretrained=False)
+
+
+def _blamed(term: Method, message: str) -> Iterator[str]:
+    """The key of a term whose layer a message is about, if it is about one."""
+    for name in type(term).model_fields:
+        value = getattr(term, name)
+        layer = value.partition(":")[0] if isinstance(value, str) else None
+        side = message.split(" ", 1)[0]
+        if layer and message.startswith(f"{side} has no layer {layer!r}") and name.startswith(side):
+            yield name
+            return
+
+
+def _samples(recipe: Recipe) -> tuple[Any, int, bool]:
+    """Two inputs, the number of classes, and whether they are real."""
+    spec = recipe.data
+    if spec.source == "sklearn/digits" or local_path(spec.source) is not None:
+        data = load_data(spec, task=recipe.task)
+        inputs = next(iter(Loader(data.train, batch_size=2, shuffle=False))).inputs
+        return inputs, len(data.classes), True
+    height, width = spec.size or USUAL_SIZE
+    return torch.zeros(2, spec.channels or 3, height, width), len(spec.classes or range(10)), False

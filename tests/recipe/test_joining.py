@@ -1,0 +1,75 @@
+"""Models that cannot be built and layers that cannot be joined, found with their lines before any training."""
+
+import pytest
+
+from understudy.recipe.loading import load_and_join
+from understudy.recipe.problems import RecipeError
+
+TEXT = """\
+version: 1
+name: joined
+task: image_classification
+data: {source: sklearn/digits}
+stages:
+  - kind: train
+    name: teacher
+    model: {source: understudy, name: cnn, arguments: {widths: [8, 16]}}
+    training: &training {epochs: 1, optimizer: {lr: 0.1}}
+  - kind: distill
+    name: student
+    teacher: teacher
+    model: {source: understudy, name: mlp, arguments: {hidden: [8]}}
+    training: *training
+    objective:
+      - {kind: cross_entropy}
+      - {kind: hint, student_layer: hidden1, teacher_layer: flatten}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text(TEXT)
+    return file
+
+
+def problems(file, *changes: tuple[str, str]) -> list[str]:
+    text = file.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file.write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        load_and_join(file)
+    return [str(problem).removeprefix(f"{file}:") for problem in caught.value.problems]
+
+
+def test_layers_that_fit_are_accepted(recipe):
+    assert load_and_join(recipe).name == "joined"
+
+
+def test_unknown_layers_of_both_sides_and_a_model_that_cannot_be_built_come_at_once(recipe):
+    found = problems(
+        recipe,
+        ("student_layer: hidden1, teacher_layer: flatten", "student_layer: hiden1, teacher_layer: block3"),
+        ("  - kind: distill", "  - {kind: train, name: x, model: {source: torchvision, name: resnet18, arguments: "
+         "{foo: 1}}, training: *training}\n  - kind: distill"),
+    )  # fmt: skip
+    assert [problem.split(": ")[:2] for problem in found] == [
+        ["10", "stages.1.model"],
+        ["18", "stages.2.objective.1.student_layer"],
+        ["18", "stages.2.objective.1.teacher_layer"],
+    ]
+    assert "foo" in found[0]
+    assert "nearest: 'hidden1'" in found[1]
+    assert "nearest: 'block1'" in found[2]
+
+
+def test_shapes_that_no_adapter_joins(recipe):
+    (found,) = problems(recipe, ("teacher_layer: flatten", "teacher_layer: block1"))
+    assert found.startswith("17: stages.1.objective.1: hint ('hidden1' to 'block1'): no adapter joins")
+
+
+def test_data_that_would_be_downloaded_are_not(recipe):
+    (found,) = problems(recipe, ("sklearn/digits", "owner/name"), ("teacher_layer: flatten", "teacher_layer: flaten"))
+    assert found.startswith("17: stages.1.objective.1.teacher_layer: teacher has no layer 'flaten'; nearest: 'flatten'")
