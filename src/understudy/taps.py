@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -110,11 +111,16 @@ class _Remember:
             self.taps._versions[self.layer] = output._version
 
 
+def is_compiled(model: nn.Module) -> bool:
+    """Whether the model is what ``torch.compile`` returned; asking does not load the compiler (seconds)."""
+    return "torch._dynamo" in sys.modules and isinstance(model, torch._dynamo.OptimizedModule)
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """The user's own module inside ``torch.compile`` and data-parallel wrappers."""
     while True:
-        if isinstance(model, torch._dynamo.OptimizedModule):
-            model = model._orig_mod
+        if is_compiled(model):
+            model = model.get_submodule("_orig_mod")
         elif isinstance(model, nn.parallel.DistributedDataParallel):
             model = model.module
         else:

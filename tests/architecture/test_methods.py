@@ -68,7 +68,7 @@ def test_every_hyper_parameter_is_described(method: type[Method]) -> None:
 
 @each_method
 def test_is_final_and_frozen(method: type[Method]) -> None:
-    assert method.__final__
+    assert inspect.getsource(method).startswith("@final")
     assert method.model_config["frozen"]
     assert method.model_config["extra"] == "forbid"
 

@@ -72,3 +72,19 @@ class RootOfZero(Method):
 def test_a_gradient_that_is_not_finite(digits, distill):
     finding = found(diagnose(distill(mlp(16), None, CrossEntropy() + RootOfZero()), digits.loader()), "finite_loss")
     assert "in 'root_of_zero';" in finding.message
+
+
+class PlusInfinity(Method):
+    """Not finite, with a gradient that is."""
+
+    paper = "none"
+    needs_teacher = False
+    kind: Literal["plus_infinity"] = "plus_infinity"
+
+    def loss(self, student, teacher, batch):
+        return student.logits.mean() + float("inf")
+
+
+def test_a_value_that_is_not_finite_with_a_gradient_that_is(digits, distill):
+    finding = found(diagnose(distill(mlp(16), None, CrossEntropy() + PlusInfinity()), digits.loader()), "finite_loss")
+    assert "in 'plus_infinity';" in finding.message

@@ -1,10 +1,12 @@
 """Probabilities in the place of logits are found on both sides."""
 
+import torch
 from torch import nn
 
 from doctor.setting import OBJECTIVE, found, mlp, serious
 from understudy import CrossEntropy
 from understudy.doctor import diagnose
+from understudy.doctor.probabilities import _are_probabilities
 
 
 def test_a_teacher_that_ends_in_softmax(digits, distill, teacher):
@@ -37,3 +39,9 @@ def test_a_softmax_inside_is_no_fault(digits, distill, teacher):
     student = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Softmax(dim=-1), nn.Linear(32, 10))
     checks = {each.check for each in diagnose(distill(student, teacher, OBJECTIVE), digits.loader())}
     assert "probabilities" not in checks
+
+
+def test_rows_must_sum_to_one_each_not_on_average():
+    assert _are_probabilities(torch.tensor([[0.25, 0.75], [1.0, 0.0]]))
+    assert not _are_probabilities(torch.tensor([[0.2, 0.4], [0.9, 0.5]]))
+    assert not _are_probabilities(torch.tensor([[-0.2, 1.2], [1.0, 0.0]]))

@@ -62,7 +62,7 @@ def test_unknown_layers_of_both_sides_and_a_model_that_cannot_be_built_come_at_o
     ]
     assert "foo" in found[0]
     assert "nearest: 'hidden1'" in found[1]
-    assert "nearest: 'block1'" in found[2]
+    assert "nearest: 'block2'" in found[2]
 
 
 def test_shapes_that_no_adapter_joins(recipe):

@@ -21,7 +21,7 @@ MOST_ROWS = 128
 """Rows of a batch that the networks are shown; more would cost time and say little."""
 FEW_ROWS = 32
 """Rows that are enough where it is about structure: modes, gradients, proportions."""
-MOST_SECONDS = 4.0
+MOST_SECONDS = 3.0
 """How long to read, and how long to run the networks, before the batches at hand must do."""
 MOST_VALUES = 2**27
 """How many logits to keep of each network."""

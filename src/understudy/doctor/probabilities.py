@@ -14,7 +14,7 @@ from understudy.doctor.untouched import networks
 from understudy.teachers import Ensemble
 
 TOLERANCE = 2e-3
-"""How far from 1 a row of probabilities may sum up, in bfloat16 too after averaging over rows."""
+"""How far from 1 a row of probabilities may sum up."""
 
 
 def check_probabilities(distiller: Distiller, observations: Sequence[Observation]) -> list[Finding]:

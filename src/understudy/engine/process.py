@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +104,11 @@ def make_accelerator(*, trackers: Sequence[str] = (), directory: Path | None = N
     Raises:
         InputError: when Accelerate was already set up in another way in this process.
     """
+    # Without an accelerator, Accelerate joins the processes that torchrun started only if told to use the CPU.
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     try:
         return Accelerator(
+            cpu=launched and not torch.accelerator.is_available(),
             mixed_precision="no",
             log_with=list(trackers) or None,
             project_dir=directory,

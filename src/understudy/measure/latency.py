@@ -14,6 +14,7 @@ from torch import nn
 
 from understudy.errors import InputError, listing
 from understudy.sources.forward import call, device_of, evaluating, moved, resized
+from understudy.taps import is_compiled
 
 _FEWEST_RUNS = 5
 _WARM_UP_CALLS = 3
@@ -169,7 +170,7 @@ class _Runner:
 
 
 def _runtime(model: nn.Module, device: torch.device) -> str:
-    compiled = isinstance(model, torch._dynamo.OptimizedModule)
+    compiled = is_compiled(model)
     where = "" if device.type == "cpu" else f", {device.type}"
     return f"torch {'compiled' if compiled else 'eager'}{where}"
 

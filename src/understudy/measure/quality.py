@@ -77,6 +77,8 @@ def quality(predictions: Predictions, task: Task) -> dict[str, float]:
     """
     logits, targets = _labelled(predictions)
     metrics = task.metrics(logits.shape[-1])
+    for metric in metrics.values():
+        metric.sync_on_compute = False  # all predictions are here; other processes are not waiting to add theirs
     metrics.update(logits, targets)
     values = {name: float(value) for name, value in metrics.compute().items()}
     errors = int((logits.argmax(-1) != targets).sum())

@@ -18,7 +18,7 @@ from understudy.recipe.problems import KeyPath, Problem, RecipeError
 PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "timestamp", "map", "seq", "merge")
 )
-MOST_VALUES = 100_000
+MOST_VALUES = 20_000
 """A file that unfolds to more values than this is refused: anchors within anchors grow without bound."""
 
 

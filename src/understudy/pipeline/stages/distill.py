@@ -34,6 +34,7 @@ class Distill(Stage):
     views: Views | None = None
     """Augmentation of the transfer set; teacher and student see the same view."""
     training: Training
+    """How long it trains, and with which optimizer."""
     control: bool = True
     """Train the same student on the labelled part of the same data, for as many steps, without the teacher."""
     control_training: Training | None = None

@@ -28,6 +28,7 @@ class Train(Stage):
     objective: tuple[AnyMethod, ...] | None = None
     """Loss terms that need no teacher; the task's own supervised loss when left out."""
     training: Training
+    """How long it trains, and with which optimizer."""
 
     def run(self, context: Context) -> dict[str, Any]:
         """Leave the trained model in the stage's directory."""
