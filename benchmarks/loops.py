@@ -100,6 +100,22 @@ def perceptron(*widths: int) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def as_if_trained(teacher: nn.Module, samples: Samples, batch: int) -> nn.Module:
+    """Give a random network the statistics of a trained one, in place, and put it into eval mode.
+
+    Its norms see real activations, without which its logits explode; its logits are spread as widely as those of a
+    network that knows its classes, without which the soft targets would hardly count in the loss.
+    """
+    head = [layer for layer in teacher.modules() if isinstance(layer, nn.Linear)][-1]
+    with torch.no_grad():
+        for images in samples.images[: 8 * batch].split(batch):
+            teacher.train()(images.div(255))
+        factor = 5.0 / teacher.eval()(samples.images[:batch].div(255)).std()
+        head.weight.mul_(factor)
+        head.bias.mul_(factor)
+    return teacher
+
+
 def loss_by_hand(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
     """0.1 × cross-entropy + 0.9 × τ² × KL(teacher ‖ student) at τ = 20."""
     soft = F.kl_div(

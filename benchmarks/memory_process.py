@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
-from loops import Terminal, Work, by_hand, perceptron, pixels, with_understudy
+from loops import Terminal, Work, as_if_trained, by_hand, perceptron, pixels, with_understudy
 
 
 def resident_peak() -> int:
@@ -30,10 +30,8 @@ else:
 
     data = pixels(None, (3, 32, 32), settings["samples"])
     teacher, student = resnet50(num_classes=10), mobilenet_v2(num_classes=10)
-    with torch.no_grad():
-        for part in data.images[: 4 * settings["batch"]].split(settings["batch"]):
-            teacher(part.div(255))  # without statistics of real activations a random teacher's logits explode
-work = Work(teacher.eval(), student, data, settings["steps"], settings["batch"])
+teacher = as_if_trained(teacher, data, settings["batch"])
+work = Work(teacher, student, data, settings["steps"], settings["batch"])
 before = resident_peak()
 if settings["contender"] == "understudy":
     terminal = Terminal()

@@ -19,6 +19,7 @@ from loops import (
     Done,
     Terminal,
     Work,
+    as_if_trained,
     by_hand,
     losses_of_one_batch,
     pixels,
@@ -37,11 +38,8 @@ load_before = warn_if_busy()
 
 torch.manual_seed(0)
 data = pixels(options.data, (3, 32, 32), long * batch)
-teacher, student = resnet50(num_classes=10), mobilenet_v2(num_classes=10)
-with torch.no_grad():
-    for part in data.images[: 8 * batch].split(batch):
-        teacher(part.div(255))  # without statistics of real activations a random teacher's logits explode
-work = Work(teacher.eval(), student, data, short, batch)
+teacher, student = as_if_trained(resnet50(num_classes=10), data, batch), mobilenet_v2(num_classes=10)
+work = Work(teacher, student, data, short, batch)
 losses = losses_of_one_batch(work, torchdistill=has_torchdistill)
 in_best_format = Work(
     resnet50(num_classes=10).to(memory_format=torch.channels_last),  # pyright: ignore[reportCallIssue]

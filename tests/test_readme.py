@@ -48,8 +48,11 @@ def test_the_objective_of_the_readme_is_the_same_in_both_spellings() -> None:
     import understudy as us
     from understudy.methods import AnyMethod
 
-    text = next(block for block in (match for match in BLOCK.finditer((ROOT / "README.md").read_text("utf-8")))
-                if block[1] == "yaml")[2]
+    text = next(
+        block
+        for block in (match for match in BLOCK.finditer((ROOT / "README.md").read_text("utf-8")))
+        if block[1] == "yaml"
+    )[2]
     terms = TypeAdapter(tuple[AnyMethod, ...]).validate_python(YAML(typ="safe").load(text)["objective"])
     assert us.Objective(terms) == 0.1 * us.CrossEntropy() + 0.9 * us.SoftTargets(temperature=4.0)
 
@@ -63,11 +66,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
 def test_the_tables_of_verbs_and_methods_are_complete(page: str) -> None:
-    from understudy.cli.verbs import VERBS
+    from understudy.cli.main import VERBS
     from understudy.methods import METHODS
 
     text = (ROOT / page).read_text("utf-8")
-    for verb in VERBS:
+    for verb in ("recipes", *(name for panel in VERBS.values() for name in panel)):
         assert f"`understudy {verb}" in text
     for method in METHODS:
         assert f"| `{method.model_fields['kind'].default}` |" in text

@@ -81,3 +81,18 @@ def test_a_term_of_weight_zero_reaches_nothing(digits, distill, teacher, weight)
     distiller = distill(student, teacher, 0.0 * us.CrossEntropy() + objective.terms[1])
     findings = [each for each in diagnose(distiller, digits.loader()) if each.check == "student_gradient"]
     assert [each.severity for each in findings] == ["warning" if weight else "error"]
+
+
+class OnlyEval(nn.Module):
+    """A part that is meant to stay in eval mode."""
+
+    def forward(self, inputs):
+        assert not self.training, "examined in another mode than it would be trained in"
+        return inputs
+
+
+def test_gradients_are_taken_in_the_modes_of_the_training(digits, distill, teacher):
+    student = nn.Sequential(OnlyEval(), mlp(16))
+    distiller = distill(student, teacher)
+    student[0].eval()
+    assert diagnose(distiller, digits.loader()) == []

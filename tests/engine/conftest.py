@@ -22,7 +22,7 @@ def batches(digits: tuple[Tensor, Tensor]) -> list[Batch]:
     """Eight batches of 32 samples with ids."""
     inputs, targets = digits
     return [
-        Batch(inputs=inputs[i : i + 32].clone(), targets=targets[i : i + 32], ids=torch.arange(i, i + 32))
+        Batch(inputs=inputs[i : i + 32].clone(), targets=targets[i : i + 32].clone(), ids=torch.arange(i, i + 32))
         for i in range(0, 256, 32)
     ]
 

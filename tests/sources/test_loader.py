@@ -137,7 +137,7 @@ def test_a_last_batch_that_is_not_full_can_be_left_out():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_encoded_images_give_the_same_batches(workers):
-    split = split_of(20)
+    split, others = split_of(20), multiprocessing.active_children()
     views, state = Views(shift=1, flip=True), torch.random.get_rng_state()
     expected = Loader(split, batch_size=6, views=views)
     loader = Loader(lazy_twin(split), batch_size=6, views=views, workers=workers)
@@ -147,7 +147,7 @@ def test_encoded_images_give_the_same_batches(workers):
         assert all(same(a, b) for a, b in zip(expected, loader, strict=True))
     assert all(same(a, b) for a, b in zip(expected.iterate(2), loader.iterate(2), strict=True))
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= set(others)  # its workers have ended
 
 
 def jitter(image):

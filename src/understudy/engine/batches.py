@@ -50,11 +50,10 @@ class Batches:
     def __init__(self, loader: Any, *, task: Task, current: Process) -> None:
         self._task = task
         self._process = current
-        self._generators = _generators(loader)
+        given = loader
         if isinstance(loader, DataLoader):
             self._sampler = loader.sampler
-            loader = shared_loader(loader, current)
-            self._generators = self._generators or _generators(loader)
+            loader = shared_loader(loader, current)  # gives a shuffling sampler a generator, the same everywhere
         elif current.world > 1 and not isinstance(loader, EpochLoader):
             raise InputError(
                 f"{current.world} processes cannot share a {type(loader).__name__}; expected a DataLoader or "
@@ -70,6 +69,7 @@ class Batches:
         if self.length == 0:
             raise InputError("the loader has no batches, so there is nothing to train on")
         self._loader = loader
+        self._generators = _generators(given)
 
     def first(self) -> Batch:
         """A batch to try things on; the loader's own generators are left as they were."""

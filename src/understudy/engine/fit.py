@@ -101,7 +101,9 @@ def fit(
     if teacher is not None:
         teacher.to(current.device)
     batches = Batches(loader, task=distiller.task, current=current)
-    identity = training_identity(distiller, training, seed=seed, batches=batches.length, processes=current.world)
+    identity: dict[str, Any] = {}
+    if directory is not None or trackers:
+        identity = training_identity(distiller, training, seed=seed, batches=batches.length, processes=current.world)
     journal = Journal(distiller, val, directory=directory, current=current, progress=shown, identity=identity)
     with kept_randomness(), _explained(current):
         saved = journal.load()

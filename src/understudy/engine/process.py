@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DataLoaderConfiguration, DistributedType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -81,6 +83,12 @@ class Process:
         return [json.loads(payload.cpu().numpy().tobytes()) for payload in everyone]
 
 
+@functools.cache
+def _leave_in_order() -> None:
+    """Take the group of processes down before the interpreter: gloo aborts when its threads outlive it."""
+    atexit.register(PartialState().destroy_process_group)
+
+
 def process() -> Process:
     """This process; joins the others that ``torchrun`` or ``accelerate launch`` started.
 
@@ -93,6 +101,8 @@ def process() -> Process:
             f"fit runs in one process or data-parallel, got {accelerator.distributed_type.value}; start it with "
             "torchrun, or put the Distiller into a loop of your own"
         )
+    if accelerator.num_processes > 1:
+        _leave_in_order()
     return Process(
         accelerator.process_index, accelerator.num_processes, accelerator.is_main_process, accelerator.device
     )

@@ -78,11 +78,16 @@ def quality(predictions: Predictions, task: Task) -> dict[str, float]:
     logits, targets = _labelled(predictions)
     metrics = task.metrics(logits.shape[-1])
     for metric in metrics.values():
-        metric.sync_on_compute = False  # all predictions are here; other processes are not waiting to add theirs
+        metric.distributed_available_fn = _alone
     metrics.update(logits, targets)
     values = {name: float(value) for name, value in metrics.compute().items()}
     errors = int((logits.argmax(-1) != targets).sum())
     return {**values, "errors": float(errors), "samples": float(len(targets))}
+
+
+def _alone() -> bool:
+    """For torchmetrics: all predictions are here, and no other process is waiting to add its own."""
+    return False
 
 
 def agreement(student: Predictions, teacher: Predictions) -> dict[str, float]:
