@@ -162,8 +162,9 @@ def test_two_processes_train_the_same_as_one(recipe: Path, finished: Path, tmp_p
 
 def test_a_second_process_is_told_who_holds_the_run(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "held"
+    long = ["--set", "stages.teacher.training.epochs=5000"]
     first = subprocess.Popen(
-        [*COMMAND, "run", str(recipe), "--out", str(out)],
+        [*COMMAND, "run", str(recipe), "--out", str(out), *long],
         env=ENVIRONMENT,
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -172,7 +173,7 @@ def test_a_second_process_is_told_who_holds_the_run(recipe: Path, tmp_path: Path
         deadline = time.monotonic() + 120
         while not (out / ".lock.json").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
-        second = understudy("run", str(recipe), "--out", str(out))
+        second = understudy("run", str(recipe), "--out", str(out), *long)
         assert second.returncode == 1
         assert f"in use by process {first.pid}" in second.stderr
         assert "Traceback" not in second.stderr

@@ -67,13 +67,15 @@ def test_tied_and_channels_last_tensors(tmp_path):
 
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam, torch.optim.NAdam, torch.optim.Rprop])
 def test_an_optimizer_goes_on_where_it_was(kind):
+    images = torch.randn(1, 2, 4, 4)
+
     def stepped(net, optimizer, count):
         for _ in range(count):
-            net(torch.ones(1, 2, 4, 4)).square().mean().backward()
+            net(images).square().mean().backward()
             optimizer.step()
             optimizer.zero_grad()
 
-    options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+    options = {torch.optim.SGD: {"momentum": 0.9, "fused": True}, torch.optim.Adam: {"fused": True}}.get(kind, {})
     net = nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last)
     optimizer = kind(net.parameters(), lr=0.1, **options)
     stepped(net, optimizer, 2)

@@ -23,22 +23,6 @@ def equal(first: dict, second: dict) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-class Watcher:
-    """A callback that writes down the modes at every step."""
-
-    def __init__(self) -> None:
-        self.student_modes: list[bool] = []
-        self.teacher_modes: list[bool] = []
-        self.records = 0
-
-    def stepped(self, moment) -> None:
-        self.student_modes.append(all(module.training for module in moment.distiller.student.modules()))
-        self.teacher_modes.append(any(module.training for module in moment.distiller.teacher.module.modules()))
-
-    def recorded(self, moment, record) -> None:
-        self.records += 1
-
-
 def test_equals_a_hand_written_loop_bit_for_bit(network, batches):
     student, teacher = network(dropout=0.3), network(64)
     twin = copy.deepcopy(student)
@@ -93,12 +77,18 @@ def test_validation_changes_nothing_and_leaves_the_student_training(network, bat
     for settings in ({}, {"validate_every": 0.25, "select": "last"}):
         student = copy.deepcopy(start)
         distiller = Distiller(student, teacher, CrossEntropy() + SoftTargets(), example=batches[0])
-        watcher = Watcher()
+        modes = {"student": [], "teacher": [], "validation": []}
+        student.register_forward_pre_hook(
+            lambda net, _, seen=modes: seen["student" if torch.is_grad_enabled() else "validation"].append(net.training)
+        )
+        hook = teacher.register_forward_pre_hook(lambda net, _, seen=modes: seen["teacher"].append(net.training))
         training = Training(epochs=2, optimizer=SGD, **settings)
-        fit(distiller, batches, training, val=loader if settings else None, progress=SILENT, callbacks=[watcher])
-        assert watcher.student_modes == [True] * 16
-        assert watcher.teacher_modes == [False] * 16
-        assert watcher.records == (8 if settings else 2)
+        fitted = fit(distiller, batches, training, val=loader if settings else None, progress=SILENT)
+        hook.remove()
+        assert modes["student"] == [True] * 16
+        assert modes["teacher"] == [False] * 16
+        assert modes["validation"] == [False] * (8 * len(loader) if settings else 0)
+        assert len(fitted.history) == (8 if settings else 2)
         finals.append(student.state_dict())
     assert equal(*finals)
 
@@ -199,7 +189,7 @@ def test_fractions_of_epochs_and_numbers_of_steps(network, batches):
 
 
 def test_a_callback_can_end_the_training(network, batches):
-    class Enough(Watcher):
+    class Enough:
         def stepped(self, moment) -> None: ...
 
         def recorded(self, moment, record) -> bool:
@@ -209,10 +199,29 @@ def test_a_callback_can_end_the_training(network, batches):
     assert fit(distiller, batches, Training(epochs=9, optimizer=SGD), progress=SILENT, callbacks=[Enough()]).steps == 16
 
 
+def test_a_callback_cannot_leave_the_student_in_eval_mode(network, batches):
+    modes = []
+
+    class Meddler:
+        def stepped(self, moment) -> None:
+            moment.distiller.eval()
+
+        def recorded(self, moment, record) -> None:
+            moment.distiller.eval()
+
+    student = network()
+    distiller = Distiller(student, None, CrossEntropy(), example=batches[0])
+    student.register_forward_pre_hook(lambda net, _: modes.append(net.training))
+    fit(distiller, batches, Training(epochs=2, optimizer=SGD), progress=SILENT, callbacks=[Meddler()])
+    assert modes == [True] * 16
+
+
 def test_scheduled_weights_follow_the_progress(network, batches):
     seen = []
 
-    class Progress(Watcher):
+    class Progress:
+        def recorded(self, moment, record) -> None: ...
+
         def stepped(self, moment) -> None:
             terms = moment.output.terms
             seen.append(float((moment.output.loss.detach() - terms["soft_targets"]) / terms["cross_entropy"]))

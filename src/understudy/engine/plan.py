@@ -27,7 +27,8 @@ MemoryFormat = Literal["unchanged", "contiguous", "channels_last"]
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """The autocast type of each precision; None for no autocast."""
 
-_BUDGET_SECONDS = 5.0
+_BUDGET_SECONDS = (5.0, 60.0)
+"""A probe tries nothing more after the first; where single calls take seconds it may go on until the second."""
 _WORTH = 20
 """A probe may cost one part in this many of the training that it speeds up."""
 _RUNS = 3
@@ -194,13 +195,16 @@ def _choose(work: Probed, fixed: Choice, allowed: tuple[Precision, ...], executi
     tries = len(candidates) + execution.compile
     if tries < 2 or steps < _WORTH * _RUNS * tries:
         return fixed
-    deadline = time.perf_counter() + _BUDGET_SECONDS
+    started = time.perf_counter()
+    deadline = started + _BUDGET_SECONDS[0]
     timings: dict[str, float] = {}
     best = candidates[0]
     for candidate in candidates:
         if timings and time.perf_counter() > deadline:
             break
         best = _faster(work, best, candidate, timings, deadline)
+        training_seconds = 1e-3 * timings[best.label] * steps
+        deadline = max(deadline, started + min(training_seconds / (10 * _WORTH), _BUDGET_SECONDS[1]))
     if execution.compile:  # only the fastest, and without a deadline: who asks for it knows that it takes a while
         best = _faster(work, best, best.model_copy(update={"compiled": True}), timings, float("inf"))
     return best.model_copy(update={"timings_ms": timings})
@@ -236,9 +240,9 @@ def _time(work: Probed, choice: Choice, deadline: float) -> float:
             work.run(copied, dtype)
             _synchronize(copied)
             seconds.append(time.perf_counter() - begun)
-            if len(seconds) > 1 and time.perf_counter() > deadline:
+            if time.perf_counter() > deadline:
                 break
-    return 1e3 * min(seconds[1:])
+    return 1e3 * min(seconds[1:] or seconds)
 
 
 def _reformat(module: nn.Module, memory_format: MemoryFormat) -> None:

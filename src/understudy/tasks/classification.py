@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassCalibrationError,
-    MulticlassF1Score,
-    MulticlassPrecision,
-    MulticlassRecall,
-)
 
 from understudy.batch import Batch
 from understudy.errors import InputError
@@ -22,6 +14,9 @@ from understudy.knowledge import Knowledge
 from understudy.methods.cross_entropy import CrossEntropy
 from understudy.objective import Method
 from understudy.tasks.task import Task
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 
 class _SingleLabel(Task):
@@ -56,6 +51,16 @@ class _SingleLabel(Task):
 
     def metrics(self, classes: int) -> MetricCollection:
         """Accuracy, top-5 accuracy, macro precision, recall and F1, expected calibration error."""
+        # Here, not above: torchmetrics imports torchvision, transformers and the compiler (seconds).
+        from torchmetrics import MetricCollection
+        from torchmetrics.classification import (
+            MulticlassAccuracy,
+            MulticlassCalibrationError,
+            MulticlassF1Score,
+            MulticlassPrecision,
+            MulticlassRecall,
+        )
+
         metrics: dict[str, Any] = {
             "accuracy": MulticlassAccuracy(classes, average="micro"),
             "precision": MulticlassPrecision(classes, average="macro"),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
 
 from understudy.batch import Batch
 from understudy.knowledge import Knowledge
 from understudy.objective import Method
 from understudy.spec import Spec
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 
 class Task(Spec):
