@@ -165,6 +165,18 @@ def test_lower_precision_trains_float32_weights(network, batches, precision):
     assert fitted.plan.student.precision == precision
 
 
+def test_the_student_can_be_saved_before_the_checkpoints_go(network, batches, tmp_path):
+    def save(fitted: us.Fitted) -> None:
+        seen.append((fitted.steps, len(list((tmp_path / "checkpoints").glob("*.json")))))
+
+    seen = []
+    training = Training(epochs=2, optimizer=SGD, checkpoint_every=4)
+    distiller = Distiller(network(), None, CrossEntropy(), example=batches[0])
+    fit(distiller, batches, training, directory=tmp_path, progress=SILENT, finished=save)
+    assert seen == [(16, 2)]
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_metrics_are_written_line_by_line_and_checkpoints_are_removed(network, batches, val, tmp_path):
     distiller = Distiller(network(), None, CrossEntropy(), example=batches[0])
     training = Training(epochs=2, optimizer=SGD, checkpoint_every=3, validate_every=0.5)

@@ -69,6 +69,7 @@ def fit(
     progress: Progress | None = None,
     trackers: tuple[str, ...] = (),
     callbacks: Sequence[Callback] = (),
+    finished: Callable[[Fitted], None] | None = None,
 ) -> Fitted:
     """Train a distiller's student, on the device and the processes that Accelerate finds.
 
@@ -89,6 +90,8 @@ def fit(
         progress: who is told how far it is; a live line on stderr (plain lines when it is no terminal) by default.
         trackers: names of trackers, such as ``("tensorboard",)``.
         callbacks: who else watches.
+        finished: called when the student has its final weights and before the checkpoints are removed: the place to
+            save it, so that at no moment a finished training exists in memory only.
 
     Raises:
         InputError: for settings, loaders, trackers or checkpoints that do not fit; nothing was trained.
@@ -132,6 +135,8 @@ def fit(
             finally:
                 journal.end()
         fitted = _fitted(loop, plan, saved, training, current)
+        if finished is not None:
+            finished(fitted)
         journal.clear()
         return fitted
 

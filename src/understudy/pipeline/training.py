@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from understudy.distiller import Distiller
 from understudy.engine.fit import Fitted, fit
@@ -23,6 +24,8 @@ from understudy.teachers.teacher import Teacher
 from understudy.views import Views
 
 EVALUATION_BATCH = 500
+SUMMARY = "training.json"
+"""Written last: a directory that has it holds a finished training."""
 
 
 def train_model(
@@ -59,7 +62,7 @@ def train_model(
     Returns:
         What there is to record about the training, as JSON.
     """
-    summary = directory / "training.json"
+    summary = directory / SUMMARY
     if summary.is_file():
         return read_json(summary)
     loader, validation = train_loader(context, split, training, views), evaluation_loader(context, "validation")
@@ -71,7 +74,13 @@ def train_model(
     context.progress.stage(context.directory.path.parent.name, f"{title}, seed {context.seed}")
     if before is not None:
         before(distiller)
-    fitted = fit(
+    inputs = context.task.example(example.inputs, 1)
+
+    def save(fitted: Fitted) -> None:
+        if context.process.is_main:
+            _save(fitted, student, directory, model, context, inputs, training, split)
+
+    fit(
         distiller,
         loader,
         training,
@@ -80,19 +89,31 @@ def train_model(
         directory=directory,
         progress=context.progress,
         trackers=context.trackers,
+        finished=save,
     )
-    record = _record(fitted, training, split)
-    if context.process.is_main:
-        inputs = context.task.example(example.inputs, 1)
-        metadata = {"training": record}
-        if training.select == "best" and fitted.best_metric != fitted.last_metric:
-            student.load_state_dict(fitted.last_state)
-            save_artifact(directory, student, spec=model, classes=context.data.classes, inputs=inputs, name="last")
-            student.load_state_dict(fitted.best_state)
-        save_artifact(directory, student, spec=model, classes=context.data.classes, inputs=inputs, metadata=metadata)
-        write_json(summary, record)
     context.process.wait()
-    return record
+    return read_json(summary)
+
+
+def _save(
+    fitted: Fitted,
+    student: nn.Module,
+    directory: Path,
+    model: AnyModel,
+    context: Context,
+    inputs: Any,
+    training: Training,
+    split: Split,
+) -> None:
+    """Leave the selected weights, the last ones where they differ, and the record of the training."""
+    record = _record(fitted, training, split)
+    if training.select == "best" and fitted.best_metric != fitted.last_metric:
+        student.load_state_dict(fitted.last_state)
+        save_artifact(directory, student, spec=model, classes=context.data.classes, inputs=inputs, name="last")
+        student.load_state_dict(fitted.best_state)
+    metadata = {"training": record}
+    save_artifact(directory, student, spec=model, classes=context.data.classes, inputs=inputs, metadata=metadata)
+    write_json(directory / SUMMARY, record)
 
 
 def train_loader(context: Context, split: Split, training: Training, views: Views | None) -> Loader:
@@ -112,7 +133,7 @@ def evaluation_loader(context: Context, split: str) -> Loader:
     return Loader(getattr(context.data, split), batch_size=EVALUATION_BATCH, shuffle=False)
 
 
-def load_model(directory: Path, context: Context, *, name: str = "model") -> torch.nn.Module:
+def load_model(directory: Path, context: Context, *, name: str = "model") -> nn.Module:
     """The trained model of an earlier stage, on this run's device.
 
     Args:

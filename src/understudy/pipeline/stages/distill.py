@@ -111,16 +111,17 @@ class Distill(Stage):
         )
 
     def _judge(self, context: Context, student: dict[str, Any], control: dict[str, Any] | None) -> list[Finding]:
-        """Whether the terms that need the teacher were worth it, on validation data."""
+        """Whether the terms that need the teacher do harm on validation data; the report tells the gain."""
         if control is None:
             return []
-        return check_gain(
+        found = check_gain(
             student["last_metric"],
             control["last_metric"],
             metric=context.task.metric,
             samples=len(context.data.validation),
             terms=[term.label for term in self.objective if term.needs_teacher],
         )
+        return [finding for finding in found if finding.severity == "warning"]
 
 
 def same_budget(training: Training, *, student: Split, control: Split) -> Training:
