@@ -16,11 +16,12 @@ check: $(READY)
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
+# One thread for each of the two test processes: threads that wait for each other are slow on a busy machine.
 unit: $(READY)
-	$(BIN)/pytest -m "not e2e"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not e2e" -n 2 --quiet
 
 e2e: $(READY)
-	$(BIN)/pytest -m e2e
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m e2e -n 2 --quiet --durations 10
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -104,9 +104,7 @@ def fit(
     if teacher is not None:
         teacher.to(current.device)
     batches = Batches(loader, task=distiller.task, current=current)
-    identity: dict[str, Any] = {}
-    if directory is not None or trackers:
-        identity = training_identity(distiller, training, seed=seed, batches=batches.length, processes=current.world)
+    identity = training_identity(distiller, training, seed, batches.length, current) if directory or trackers else {}
     journal = Journal(distiller, val, directory=directory, current=current, progress=shown, identity=identity)
     with kept_randomness(), _explained(current):
         saved = journal.load()

@@ -161,7 +161,7 @@ def _restore(loop: Loop, saved: Checkpoint, rank: int) -> None:
 
 
 def training_identity(
-    distiller: Distiller, training: Training, *, seed: int, batches: int, processes: int
+    distiller: Distiller, training: Training, seed: int, batches: int, current: Process
 ) -> dict[str, Any]:
     """What must be the same for a checkpoint to be gone on from, as JSON.
 
@@ -170,7 +170,7 @@ def training_identity(
         training: how to train.
         seed: of the training.
         batches: batches of an epoch.
-        processes: how many train together.
+        current: this process, which knows how many train together.
     """
     student = [
         [name, list(parameter.shape), parameter.requires_grad]
@@ -185,7 +185,7 @@ def training_identity(
         "student": digest(student),
         "teacher": _weights(teacher.module) if isinstance(teacher, ModuleTeacher) else type(teacher).__name__,
         "batches per epoch": batches,
-        "processes": processes,
+        "processes": current.world,
     }
 
 
