@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import itertools
-import logging
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, TextIO
@@ -294,42 +290,3 @@ def losses_of_one_batch(work: Work, *, torchdistill: bool) -> dict[str, float]:
         if abs(value - losses["hand-written"]) > 1e-3 * abs(losses["hand-written"]):
             raise SystemExit(f"{name} has another loss than the others ({losses}): this is not the same work")
     return losses
-
-
-class Terminal:
-    """A terminal that nobody looks at: what is written to ``stream`` is read and counted.
-
-    A real pseudo-terminal, so that the display does all that it does before a person.
-    """
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        master, slave = os.openpty()
-        self.stream = os.fdopen(slave, "w", encoding="utf-8")
-        self._reader = threading.Thread(target=self._read, args=(master,), daemon=True)
-        self._reader.start()
-
-    def _read(self, master: int) -> None:
-        with contextlib.suppress(OSError):  # what Linux says once the other end is closed
-            while block := os.read(master, 4096):
-                self.bytes += len(block)
-        os.close(master)
-
-    def close(self) -> None:
-        """Wait until all is read."""
-        self.stream.close()
-        self._reader.join()
-
-
-@contextlib.contextmanager
-def watched(terminal: Terminal) -> Iterator[None]:
-    """Lines that torchdistill logs go to the terminal too: it writes them through the root logger."""
-    handler, root = logging.StreamHandler(terminal.stream), logging.getLogger()
-    before = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.setLevel(before)
-        root.removeHandler(handler)

@@ -29,20 +29,22 @@ if options.quick:
     tasks = {"MLP 1200-1200 to 800-800, 28×28": ({**mlp, "steps": 3}, 1)}
 
 
-def peak(contender: str, task: dict[str, Any], starts: dict[str, list[float]]) -> float:
-    """MiB at the most; what the process held before the training is added to ``starts``."""
+def peak(contender: str, task: dict[str, Any], seen: dict[str, list[Any]]) -> float:
+    """MiB at the most; what the process held before the training, and how fit executed it, is added to ``seen``."""
     program = str(Path(__file__).with_name("memory_process.py"))
     command = [sys.executable, program, json.dumps({**task, "contender": contender})]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    starts.setdefault(contender, []).append(found["before_bytes"] / 2**20)
+    seen[contender].append(found["before_bytes"] / 2**20)
+    seen["plans"] += found["plans"]
     return found["peak_bytes"] / 2**20
 
 
 tables = []
 for name, (task, rounds) in tasks.items():
-    before: dict[str, list[float]] = {}
-    figures = in_turns({who: partial(peak, who, task, before) for who in ("hand-written", "understudy")}, rounds)
-    table = case(name, "MiB at the most", figures, before_training=before, steps=task["steps"], batch=task["batch"])
+    seen: dict[str, list[Any]] = {"hand-written": [], "understudy": [], "plans": []}
+    figures = in_turns({who: partial(peak, who, task, seen) for who in ("hand-written", "understudy")}, rounds)
+    steps, batch, plans = task["steps"], task["batch"], seen.pop("plans")
+    table = case(name, "MiB at the most", figures, before_training=seen, plans=plans, steps=steps, batch=batch)
     compare(table, "understudy", "hand-written", at_most=1.05)
     tables.append(table)
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import torch
-from loops import Terminal, Work, as_if_trained, by_hand, perceptron, pixels, with_understudy
+from loops import Work, as_if_trained, by_hand, perceptron, pixels, with_understudy
+from terminal import Terminal
 
 
 def resident_peak() -> int:
@@ -32,14 +33,14 @@ else:
     teacher, student = resnet50(num_classes=10), mobilenet_v2(num_classes=10)
 teacher = as_if_trained(teacher, data, settings["batch"])
 work = Work(teacher, student, data, settings["steps"], settings["batch"])
-before = resident_peak()
+before, plans = resident_peak(), []
 if settings["contender"] == "understudy":
     terminal = Terminal()
-    with_understudy(work, terminal.stream)
+    with_understudy(work, terminal.stream, plans)
     terminal.close()
 else:
     if settings["task"] == "resnet":
         for network in (teacher, student):
             network.to(memory_format=torch.channels_last)
     by_hand(work)
-print(json.dumps({"before_bytes": before, "peak_bytes": resident_peak()}))
+print(json.dumps({"before_bytes": before, "peak_bytes": resident_peak(), "plans": plans}))

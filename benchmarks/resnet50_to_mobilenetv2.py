@@ -17,17 +17,16 @@ import torch
 from contest import arguments, case, compare, finish, in_turns, warn_if_busy
 from loops import (
     Done,
-    Terminal,
     Work,
     as_if_trained,
     by_hand,
     losses_of_one_batch,
     pixels,
-    watched,
     with_data_loader,
     with_torchdistill,
     with_understudy,
 )
+from terminal import Terminal, watched
 from torchvision.models import mobilenet_v2, resnet50
 
 options = arguments(__doc__.partition("\n")[0], data="CIFAR-10")

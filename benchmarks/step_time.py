@@ -18,18 +18,17 @@ import torch
 from contest import arguments, case, compare, finish, in_turns, warn_if_busy
 from loops import (
     Done,
-    Terminal,
     Work,
     as_if_trained,
     by_hand,
     losses_of_one_batch,
     perceptron,
     pixels,
-    watched,
     with_data_loader,
     with_torchdistill,
     with_understudy,
 )
+from terminal import Terminal, watched
 
 options = arguments(__doc__.partition("\n")[0], data="MNIST")
 rounds, steps, samples, widths = (5, 400, 60_000, (30, 300, 800)) if not options.quick else (2, 4, 512, (30,))
