@@ -133,7 +133,10 @@ def probe(
         if teacher is None or plan.teacher is None:
             guide = None
         else:
-            guide = _choose(_teacher_work(teacher, task, example), plan.teacher, allowed, execution, steps)
+            # Near a tie the teacher takes the student's format: inputs in two formats cost memory.
+            shared = plan.teacher if chosen.memory_format == "unchanged" else chosen
+            first = plan.teacher.model_copy(update={"memory_format": shared.memory_format})
+            guide = _choose(_teacher_work(teacher, task, example), first, allowed, execution, steps)
     tried = chosen.timings_ms or (guide is not None and guide.timings_ms)
     return Plan(student=chosen, teacher=guide, probe_seconds=time.perf_counter() - started if tried else 0.0)
 
@@ -223,7 +226,9 @@ def _candidates(module: nn.Module, fixed: Choice, allowed: tuple[Precision, ...]
     flat_images = any(isinstance(layer, nn.Conv2d) for layer in layers)
     volumes = any(isinstance(layer, nn.Conv3d) for layer in layers)  # torch cannot lay these out channels last
     if execution.memory_format == "auto" and flat_images and not volumes:
-        formats = ("contiguous", "channels_last")
+        formats = ("channels_last", "contiguous")
+        if fixed.memory_format != "channels_last":
+            formats = ("contiguous", "channels_last")
     precisions = dict.fromkeys((fixed.precision, *allowed))
     return [Choice(memory_format=layout, precision=precision) for precision in precisions for layout in formats]
 

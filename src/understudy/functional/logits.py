@@ -48,5 +48,5 @@ def cross_entropy_loss(
         reduction="sum",
     )
     if total is None:
-        total = (targets != ignore_index).sum().to(dtype)
+        return summed / (targets != ignore_index).sum().clamp(min=1)
     return summed / positive(total)

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from understudy.sources.forward import call, device_of, evaluating, moved, resized
 from understudy.sources.state import write_state
@@ -45,6 +44,8 @@ def cost(model: nn.Module, inputs: Any) -> Cost:
     """
     inner = unwrapped(model)
     sample = moved(resized(inputs, 1), device_of(inner))
+    from torch.utils.flop_counter import FlopCounterMode  # a quarter of a second that few imports need
+
     counter = FlopCounterMode(display=False)
     with evaluating(inner), torch.no_grad(), torch.random.fork_rng(devices=[]), _countable_attention(), counter:
         call(inner, sample)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
 import torch
@@ -46,10 +47,15 @@ class ModuleTeacher:
         device = batch.device
         if device != self._device:
             self.to(device)
-        autocast = torch.autocast(device.type, dtype=self.precision, enabled=self.precision is not None)
-        with torch.no_grad(), autocast, self._taps.reading() as features:
+        with torch.no_grad(), self._autocast(device.type), self._taps.reading() as features:
             knowledge = self.task.observe(self.module, batch)
         return Knowledge(logits=knowledge.logits, features=features, mask=knowledge.mask)
+
+    def _autocast(self, device: str) -> AbstractContextManager[object]:
+        """The teacher's own precision, whatever surrounds the call; nothing where that is the same."""
+        if self.precision is None and not torch.is_autocast_enabled(device):
+            return nullcontext()
+        return torch.autocast(device, dtype=self.precision, enabled=self.precision is not None)
 
     def to(self, device: torch.device | str) -> ModuleTeacher:
         """Move the network, in place."""
