@@ -25,7 +25,15 @@ def blocks(language: str) -> list:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    "page", ["README.md", "README.zh-CN.md", "docs/my-own-loop.md", "docs/my-own-data.md", "docs/my-own-model.md"]
+    "page",
+    [
+        "README.md",
+        "README.zh-CN.md",
+        "CONTRIBUTING.md",
+        "docs/my-own-loop.md",
+        "docs/my-own-data.md",
+        "docs/my-own-model.md",
+    ],
 )
 def test_the_python_of_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
     text = (ROOT / page).read_text("utf-8")
