@@ -76,8 +76,13 @@ def test_what_cannot_work_ends_with_2_before_anything_is_written(here):
 
 def test_ctrl_c_ends_with_130_and_says_that_the_run_can_go_on(here):
     arguments = ["--set", "stages.teacher.training.epochs=100000"]
+    # A shell that puts the tests into the background makes them ignore Ctrl-C, and their children too.
     process = subprocess.Popen(
-        command("run", "recipe.yaml", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command("run", "recipe.yaml", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     for line in process.stderr:
