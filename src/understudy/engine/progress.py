@@ -233,7 +233,7 @@ class PlainProgress:
 
     def message(self, text: str) -> None:
         """A line of its own."""
-        self._print(f"{self._account.stage}: {text}")
+        self._print(f"{self._account.stage}: {text}" if self._running else text)
 
     def end(self) -> None:
         """A line with the last state."""

@@ -45,6 +45,7 @@ class Evaluate(Stage):
 
     def run(self, context: Context) -> dict[str, Any]:
         """Leave ``evaluation.json`` and the images of some disagreements."""
+        context.progress.stage(self.name, f"measuring on the {self.split} split, seed {context.seed}")
         loader = evaluation_loader(context, self.split)
         measured = {
             name: _Measured(context, stage, name, role, loader, memory=self.memory and context.first)

@@ -49,6 +49,7 @@ class FitBias(Stage):
         Raises:
             InputError: for an unknown class, or a student without a final linear layer with biases.
         """
+        context.progress.stage(self.name, f"comparing {self.student} with {self.teacher}, seed {context.seed}")
         origin = context.upstream[self.student].path
         student, teacher = load_model(origin, context), load_model(context.upstream[self.teacher].path, context)
         subset = self.subset or Subset()
