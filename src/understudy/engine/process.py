@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import json
 import os
 from collections.abc import Sequence
@@ -86,7 +87,12 @@ class Process:
 @functools.cache
 def _leave_in_order() -> None:
     """Take the group of processes down before the interpreter: gloo aborts when its threads outlive it."""
-    atexit.register(PartialState().destroy_process_group)
+
+    def leave() -> None:
+        gc.collect()  # a data-parallel wrapper that waits in a cycle holds the group, and its threads, too
+        PartialState().destroy_process_group()
+
+    atexit.register(leave)
 
 
 def process() -> Process:
