@@ -198,6 +198,19 @@ def test_deep_check_names_what_is_not_known_yet(recipe: Path) -> None:
     assert any("not known yet" in finding["message"] for finding in findings)
 
 
+def test_deep_check_builds_the_network_behind_fitted_biases(recipe: Path, tmp_path: Path) -> None:
+    text = recipe.read_text().replace(
+        "  - kind: distill",
+        "  - {kind: fit_bias, name: fitted, student: teacher, teacher: teacher, classes: [3]}\n  - kind: distill",
+    )
+    path = tmp_path / "fitted.yaml"
+    path.write_text(text.replace("    teacher: teacher\n", "    teacher: fitted\n"))
+    done = understudy("check", str(path), "--deep", "--json")
+    assert done.returncode == 0, done.stderr
+    findings = json.loads(done.stdout)["findings"]
+    assert any("stage 'fitted' comes before" in finding["seen"] for finding in findings)
+
+
 def test_a_saved_teacher_is_loaded_and_used(recipe: Path, finished: Path, tmp_path: Path) -> None:
     text = recipe.read_text()
     start, end = text.index("  - kind: train"), text.index("  - kind: distill")

@@ -65,6 +65,17 @@ def test_unknown_layers_of_both_sides_and_a_model_that_cannot_be_built_come_at_o
     assert "nearest: 'block2'" in found[2]
 
 
+def test_the_layers_of_a_teacher_whose_biases_were_fitted_are_those_of_its_network(recipe):
+    (found,) = problems(
+        recipe,
+        ("  - kind: distill", "  - {kind: fit_bias, name: fitted, student: teacher, teacher: teacher, classes: [3]}\n"
+         "  - kind: distill"),
+        ("    teacher: teacher\n", "    teacher: fitted\n"),
+        ("teacher_layer: flatten", "teacher_layer: flaten"),
+    )  # fmt: skip
+    assert "teacher has no layer 'flaten'; nearest: 'flatten'" in found
+
+
 def test_shapes_that_no_adapter_joins(recipe):
     (found,) = problems(recipe, ("teacher_layer: flatten", "teacher_layer: block1"))
     assert found.startswith("17: stages.1.objective.1: hint ('hidden1' to 'block1'): no adapter joins")

@@ -162,6 +162,13 @@ stages:
             "r.yaml:15: stages.1.teacher: stage 'results' comes later; move it before 'student'",
         ),
         (
+            (
+                "models: [teacher, student]",
+                "models: [teacher, student]\n  - {kind: evaluate, name: twice, models: [results]}",
+            ),
+            "r.yaml:24: stages.3.models.0: stage 'results' (evaluate) leaves no model; name one that does",
+        ),
+        (
             ("name: results", "name: student"),
             "r.yaml:22: stages.2.name: 'student' is the name of stages.1 already; choose another",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,10 +14,9 @@ from understudy.engine.process import process
 from understudy.engine.progress import SilentProgress
 from understudy.objective import Objective
 from understudy.pipeline.directory import RunDirectory
-from understudy.pipeline.stage import Context, Description, Stage
+from understudy.pipeline.stage import Context, Description, Stage, network_of
 from understudy.pipeline.stages.distill import Distill
 from understudy.pipeline.stages.load import Load
-from understudy.pipeline.stages.train import Train
 from understudy.pipeline.training import evaluation_loader, train_loader
 from understudy.sources.data import load_data
 from understudy.sources.models import build_model
@@ -55,22 +55,23 @@ def deep_check(recipe: Description) -> list[Finding]:
                     progress=SilentProgress(),
                     trackers=(),
                 )
-                findings += _examined(stage, [stages[name] for name in stage.needs], context)
+                findings += _examined(stage, stages, context)
     return findings
 
 
-def _examined(stage: Distill, teachers: list[Stage], context: Context) -> list[Finding]:
+def _examined(stage: Distill, stages: Mapping[str, Stage], context: Context) -> list[Finding]:
     split = context.data.train.subset(stage.subset or Subset(), context.seed)
     loader = train_loader(context, split, stage.training, stage.views)
     example = next(iter(loader))
     torch.manual_seed(context.seed)
     student = build_model(stage.model, classes=context.data.classes, inputs=example.inputs)
-    built = [
-        build_model(each.model, classes=context.data.classes, inputs=example.inputs)
-        for each in teachers
-        if isinstance(each, Train | Load | Distill)
+    members = [
+        ModuleTeacher(
+            build_model(network_of(name, stages), classes=context.data.classes, inputs=example.inputs),
+            task=context.task,
+        )
+        for name in stage.needs
     ]
-    members = [ModuleTeacher(module, task=context.task) for module in built]
     distiller = Distiller(
         student,
         members[0] if len(members) == 1 else Ensemble(members),
@@ -79,7 +80,7 @@ def _examined(stage: Distill, teachers: list[Stage], context: Context) -> list[F
         task=context.task,
     )
     found = diagnose(distiller, loader, val=evaluation_loader(context, "validation"), classes=context.data.classes)
-    untrained = [each.name for each in teachers if not isinstance(each, Load)]
+    untrained = [name for name in stage.needs if not isinstance(stages[name], Load)]
     if not untrained:
         return found
     return [*(finding for finding in found if finding.check not in OF_TRAINED_TEACHERS), _not_yet(stage, untrained)]

@@ -13,6 +13,7 @@ from understudy.engine.process import Process
 from understudy.engine.progress import Progress
 from understudy.pipeline.directory import StageDirectory
 from understudy.sources.data import DataSet, DataSpec
+from understudy.sources.model_specs import ModelSpec
 from understudy.spec import Spec
 from understudy.tasks.task import Task
 
@@ -61,6 +62,11 @@ class Stage(Spec):
         """Names of the earlier stages that this one reads."""
         return ()
 
+    @property
+    def network(self) -> ModelSpec | Name | None:
+        """Which network the stage leaves: its description, the earlier stage whose network it keeps, or none."""
+        return None
+
     @abstractmethod
     def run(self, context: Context) -> dict[str, Any]:
         """Make the artifact in ``context.directory``; what is returned goes into its ``stage.json``.
@@ -103,3 +109,15 @@ class Description(Protocol):
     def trackers(self) -> tuple[str, ...]:
         """Names of experiment trackers."""
         ...
+
+
+def network_of(name: str, stages: Mapping[str, Stage]) -> ModelSpec:
+    """Which network a stage leaves, through as many stages as only change its weights.
+
+    Args:
+        name: of a stage that leaves a model.
+        stages: all stages, by name.
+    """
+    network = stages[name].network
+    assert network is not None, f"the recipe lets {name!r} stand where a model is read"
+    return network_of(network, stages) if isinstance(network, str) else network

@@ -14,7 +14,7 @@ from understudy.batch import IGNORE_INDEX, Batch
 from understudy.distiller import Distiller
 from understudy.errors import InputError
 from understudy.methods import Method
-from understudy.pipeline.stages import Distill, Load, Train
+from understudy.pipeline.stages import Distill
 from understudy.recipe.problems import KeyPath, Problem
 from understudy.recipe.schema import Recipe
 from understudy.sources.architecture import build_architecture
@@ -41,8 +41,10 @@ def joining_problems(recipe: Recipe) -> list[Problem]:
     """
     bench = _Bench(recipe, *_samples(recipe))
     for index, stage in enumerate(recipe.stages):
-        if isinstance(stage, Train | Load | Distill):
-            bench.build(stage.name, stage.model, ("stages", index, "model"))
+        if isinstance(stage.network, ModelSpec):
+            bench.build(stage.name, stage.network, ("stages", index, "model"))
+        elif stage.network in bench.models:
+            bench.models[stage.name] = bench.models[stage.network]
     for index, stage in enumerate(recipe.stages):
         if isinstance(stage, Distill):
             for number, term in enumerate(stage.objective):

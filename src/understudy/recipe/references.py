@@ -22,11 +22,18 @@ def misplaced(stages: Mapping[KeyPath, Stage | str]) -> list[tuple[KeyPath, str]
     problems: list[tuple[KeyPath, str]] = []
     names = [stage if isinstance(stage, str) else stage.name for stage in stages.values()]
     earlier: dict[str, KeyPath] = {}
+    without_model: dict[str, str] = {}
     for (path, stage), name in zip(stages.items(), names, strict=True):
         if isinstance(stage, Stage):
             for needed in dict.fromkeys(stage.needs):
                 if needed not in earlier:
                     problems.append(_dangling(path, stage, needed, earlier=list(earlier), all_names=names))
+                elif needed in without_model:
+                    where = next(_mentions(stage, needed), ())
+                    kind = without_model[needed]
+                    problems.append(((*path, *where), f"stage {needed!r} ({kind}) leaves no model; name one that does"))
+            if type(stage).network is Stage.network:  # asked of the kind: a stage that is not valid may have no model
+                without_model[name] = stage.kind
         if name in earlier:
             problems.append(
                 ((*path, "name"), f"{name!r} is the name of {dotted(earlier[name])} already; choose another")

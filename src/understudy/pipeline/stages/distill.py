@@ -12,7 +12,7 @@ from understudy.methods import AnyMethod
 from understudy.objective import Objective
 from understudy.pipeline.stage import Context, Name, Stage
 from understudy.pipeline.training import evaluation_loader, load_model, train_model
-from understudy.sources.model_specs import AnyModel
+from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.splits import Split, Subset
 from understudy.teachers import Ensemble, ModuleTeacher
 from understudy.views import Views
@@ -44,6 +44,11 @@ class Distill(Stage):
     def needs(self) -> tuple[str, ...]:
         """The teachers' stages."""
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
+
+    @property
+    def network(self) -> ModelSpec:
+        """The one the recipe describes."""
+        return self.model
 
     def run(self, context: Context) -> dict[str, Any]:
         """Leave the student in the stage's directory and the control in ``control/``.

@@ -43,6 +43,11 @@ class FitBias(Stage):
         """The stages of the student and of the teacher."""
         return (self.student, self.teacher)
 
+    @property
+    def network(self) -> Name:
+        """The student's."""
+        return self.student
+
     def run(self, context: Context) -> dict[str, Any]:
         """Leave a copy of the student with shifted biases.
 

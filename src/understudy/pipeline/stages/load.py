@@ -9,7 +9,7 @@ import torch
 from understudy.pipeline.stage import Context, Stage
 from understudy.pipeline.training import evaluation_loader
 from understudy.sources.artifact import save_artifact
-from understudy.sources.model_specs import AnyModel
+from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.models import build_model
 
 
@@ -20,6 +20,11 @@ class Load(Stage):
     kind: Literal["load"] = "load"
     model: AnyModel
     """Which network, with its weights."""
+
+    @property
+    def network(self) -> ModelSpec:
+        """The one the recipe describes."""
+        return self.model
 
     def run(self, context: Context) -> dict[str, Any]:
         """Leave the model in the stage's directory."""

@@ -9,7 +9,7 @@ from understudy.methods import AnyMethod
 from understudy.objective import Objective
 from understudy.pipeline.stage import Context, Stage
 from understudy.pipeline.training import train_model
-from understudy.sources.model_specs import AnyModel
+from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.splits import Subset
 from understudy.views import Views
 
@@ -29,6 +29,11 @@ class Train(Stage):
     """Loss terms that need no teacher; the task's own supervised loss when left out."""
     training: Training
     """How long it trains, and with which optimizer."""
+
+    @property
+    def network(self) -> ModelSpec:
+        """The one the recipe describes."""
+        return self.model
 
     def run(self, context: Context) -> dict[str, Any]:
         """Leave the trained model in the stage's directory."""
