@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
 import torch
 import torch.nn.functional as F
@@ -174,13 +174,16 @@ def with_data_loader(work: Work) -> Done:
     return Done(time.perf_counter() - started, total / step)
 
 
-def with_understudy(work: Work, terminal: TextIO, plans: list[str] | None = None) -> Done:
+def with_understudy(
+    work: Work, terminal: TextIO, plans: list[str] | None = None, precisions: tuple[Literal["bf16", "fp16"], ...] = ()
+) -> Done:
     """``understudy.fit`` as it comes, with its progress display.
 
     Args:
         work: what to do.
         terminal: where the display goes.
         plans: what fit found to be the fastest execution is added here, with the seconds it took to find out.
+        precisions: lower ones that fit may choose for either network, where they are faster.
     """
     import understudy as us
     from understudy.engine.progress import progress_for
@@ -190,7 +193,8 @@ def with_understudy(work: Work, terminal: TextIO, plans: list[str] | None = None
     split = Split(samples.images, samples.labels, torch.arange(len(samples.images)), classes, "train")
     loader = us.Loader(split, batch_size=work.batch)
     optimizer = us.Optimizer(kind="sgd", lr=LEARNING_RATE, options={"momentum": MOMENTUM})
-    training = us.Training(steps=work.steps, batch_size=work.batch, optimizer=optimizer)
+    execution = us.Execution(precisions=precisions)
+    training = us.Training(steps=work.steps, batch_size=work.batch, optimizer=optimizer, execution=execution)
     distiller = understudy_distiller(work, example=next(iter(loader)))
     started = time.perf_counter()
     fitted = us.fit(distiller, loader, training, progress=progress_for(terminal))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from understudy.distiller import Distiller, Step
     from understudy.doctor import Finding, diagnose
     from understudy.engine.fit import Fitted, fit
+    from understudy.engine.plan import Execution
     from understudy.engine.training import Optimizer, Training
     from understudy.errors import InputError, RunError, UnderstudyError
     from understudy.knowledge import Knowledge
@@ -39,6 +40,7 @@ _HOME = {
     "CrossEntropy": "methods",
     "Distiller": "distiller",
     "Ensemble": "teachers",
+    "Execution": "engine.plan",
     "Finding": "doctor",
     "Fitted": "engine.fit",
     "Hint": "methods",

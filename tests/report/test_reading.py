@@ -26,6 +26,15 @@ def test_reads_everything(digits_run):
     assert record.stages[-1].evaluation.samples == 297
 
 
+def test_what_a_former_recipe_left_is_not_read(run):
+    recipe = json.loads((run / "recipe.json").read_text())
+    assert {stage.seed for stage in read_run(run).stages} == {0, 1}
+    recipe["seeds"] = [1]
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    (run / "stages/former/seed-1").mkdir(parents=True)
+    assert {(stage.name, stage.seed) for stage in read_run(run).stages} == {("student", 1), ("evaluate", 1)}
+
+
 def test_path_may_be_text(run):
     assert read_run(str(run)).directory == run
 

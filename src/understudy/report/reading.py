@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from understudy.errors import InputError, listing
-from understudy.report.records import EvaluationFile, RunRecord, StageFile, StageRecord, ValidationLine
+from understudy.report.records import EvaluationFile, ExpectedStage, RunRecord, StageFile, StageRecord, ValidationLine
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _SEED = re.compile(r"seed-(\d+)")
@@ -20,7 +21,8 @@ def read_run(path: str | Path) -> RunRecord:
     """Read a run directory, finished or not.
 
     Args:
-        path: the directory that ``understudy run`` wrote: ``recipe.json``, ``environment.json``, ``stages/``.
+        path: the directory that ``understudy run`` wrote: ``recipe.json``, ``environment.json``, ``stages/``. Stages
+            and seeds that its recipe does not have, left by a former one, are not read.
 
     Raises:
         InputError: when ``path`` is not a run directory, or naming the file in it that cannot be read.
@@ -35,9 +37,10 @@ def read_run(path: str | Path) -> RunRecord:
         environment=_read_object(directory / "environment.json"),
         stages=(),
     )
-    stages = [_read_stage(seed) for seed in _seed_directories(directory)]
-    order = list(record.expected_stages)
-    stages.sort(key=lambda stage: (_place(order, stage.name), stage.seed))
+    expected = record.expected_stages
+    stages = [_read_stage(seed) for seed in _seed_directories(directory) if _belongs(seed, expected)]
+    order = list(expected)
+    stages.sort(key=lambda stage: (order.index(stage.name) if stage.name in order else 0, stage.name, stage.seed))
     return RunRecord(directory, record.recipe, record.recipe_text, record.environment, tuple(stages))
 
 
@@ -72,8 +75,16 @@ def _seed_directories(directory: Path) -> list[Path]:
     return sorted(path for path in found if path.is_dir() and _SEED.fullmatch(path.name))
 
 
-def _place(order: list[str], name: str) -> tuple[int, str]:
-    return (order.index(name), "") if name in order else (len(order), name)
+def _belongs(directory: Path, expected: Mapping[str, ExpectedStage]) -> bool:
+    """Whether a stage's directory is of the recipe, or left by a former one that was run in the same place."""
+    if not expected:
+        return True  # the recipe does not say what it has
+    stage = expected.get(directory.parent.name)
+    return stage is not None and (not stage.seeds or _seed(directory) in stage.seeds)
+
+
+def _seed(directory: Path) -> int:
+    return int(directory.name.removeprefix("seed-"))
 
 
 def _read_stage(directory: Path) -> StageRecord:
@@ -81,7 +92,7 @@ def _read_stage(directory: Path) -> StageRecord:
         directory=directory,
         stage=_read_model(directory / "stage.json", StageFile),
         name=directory.parent.name,
-        seed=int(directory.name.removeprefix("seed-")),
+        seed=_seed(directory),
         history=_read_history(directory / "metrics.jsonl"),
         control_history=_read_history(directory / "control" / "metrics.jsonl"),
         evaluation=_read_evaluation(directory / "evaluation.json"),

@@ -156,7 +156,7 @@ class RunRecord:
         recipe: ``recipe.json``, the resolved recipe; None when missing.
         recipe_text: ``recipe.yaml`` as the user wrote it, else the resolved recipe; None when both are missing.
         environment: ``environment.json``; None when missing.
-        stages: every stage and seed found, in order of the recipe where it is known, then by name and seed.
+        stages: every stage and seed of the recipe that was found, in its order; all, by name, where it is not known.
     """
 
     directory: Path
