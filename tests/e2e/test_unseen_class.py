@@ -59,6 +59,7 @@ def test_the_shift_brings_the_unseen_class_back(tmp_path: Path) -> None:
     record = json.loads((stages / "shifted/seed-0/stage.json").read_text())
     assert record["bias_shift"].keys() == {"3"}
     assert record["bias_shift"]["3"] > 0.0
+    assert record["data"].endswith("no label")
     assert 0.5 < threes["student"] < threes["shifted"]  # most of an unseen class comes through the teacher
     assert accuracy["shifted"] > accuracy["student"]
     assert {row["name"]: row["role"] for row in found["rows"]}["shifted"] == "student"

@@ -57,8 +57,7 @@ class FitBias(Stage):
         context.progress.stage(self.name, f"comparing {self.student} with {self.teacher}, seed {context.seed}")
         origin = context.upstream[self.student].path
         student, teacher = load_model(origin, context), load_model(context.upstream[self.teacher].path, context)
-        subset = self.subset or Subset()
-        split = context.data.train.subset(subset, context.seed)
+        split = context.data.train.subset(self.subset or Subset(), context.seed)
         loader = Loader(split, batch_size=EVALUATION_BATCH, shuffle=False)
         chosen = torch.tensor([_index(name, context.data.classes) for name in self.classes])
         answers = predict(teacher, loader, context.task).logits.double().softmax(-1)
@@ -82,7 +81,7 @@ class FitBias(Stage):
         return {
             "models": {"student": "."},
             "teacher": [self.teacher],
-            "data": subset.describe(context.data.train),
+            "data": f"{len(split):,} training inputs and the teacher's answers to them; no label",
             "bias_shift": shifts,
         }
 
