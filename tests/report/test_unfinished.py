@@ -99,7 +99,7 @@ def test_control_and_teacher_that_were_not_evaluated(report_of):
     report = report_of({"student": [0.9, 0.91]})
     assert report.headline == (
         "student: accuracy 90.5 %; the teacher was not evaluated beside it; "
-        "no control was evaluated, so nothing says what the teacher was worth"
+        "this student has no control, so nothing says what the teacher was worth"
     )
     assert to_html(report)
 

@@ -52,7 +52,7 @@ def comparison_headline(
 def gain_sentence(gain: Gain | None) -> str:
     """What the teacher was worth, with its interval, or why nobody can say."""
     if gain is None:
-        return "no control was evaluated, so nothing says what the teacher was worth"
+        return "this student has no control, so nothing says what the teacher was worth"
     amount = gain_points(gain)
     if gain.ci95 is None:
         reason = "one seed proves nothing" if len(gain.seeds) == 1 else "too few seeds for an interval"

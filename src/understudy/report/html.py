@@ -145,7 +145,7 @@ def _quality_tile(comparison: Comparison, student: Row, metric: str) -> Tile:
 def _gain_tile(comparison: Comparison) -> Tile:
     name, gain = "Worth of the teacher", comparison.gain
     if gain is None:
-        return Tile(name, "unknown", "", "no control was evaluated", "bad")
+        return Tile(name, "unknown", "", "this student has no control", "bad")
     amount, _, unit = wording.gain_points(gain).rpartition(" ")
     if gain.ci95 is None:
         return Tile(name, amount, unit, "one seed proves nothing", "bad")
