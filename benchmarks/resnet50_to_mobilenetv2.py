@@ -31,7 +31,7 @@ from torchvision.models import mobilenet_v2, resnet50
 
 options = arguments(__doc__.partition("\n")[0], data="CIFAR-10")
 # fit gets as many steps as it takes for the probe to pay; the others show their speed in fewer.
-rounds, long, short, batch = (3, 160, 30, 128) if not options.quick else (1, 2, 2, 8)
+rounds, long, short, batch = (3, 320, 30, 128) if not options.quick else (1, 2, 2, 8)
 has_torchdistill = find_spec("torchdistill") is not None
 load_before = warn_if_busy()
 

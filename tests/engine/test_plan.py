@@ -54,6 +54,11 @@ def test_a_lower_precision_only_where_it_is_allowed():
     assert any("bf16" in label for label in probed(convolutional(), precisions=("bf16",)).student.timings_ms)
 
 
+def test_a_short_training_tries_as_many_as_pay():
+    plan = probed(convolutional(), precisions=("bf16",), compile=True, steps=150)
+    assert set(plan.student.timings_ms) == {"contiguous fp32", "channels_last fp32"}
+
+
 @pytest.mark.parametrize(
     ("net", "settings"),
     [

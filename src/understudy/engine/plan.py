@@ -193,10 +193,11 @@ def _teacher_work(teacher: ModuleTeacher, task: Task, batch: Callable[[], Batch]
 
 
 def _choose(work: Probed, fixed: Choice, allowed: tuple[Precision, ...], execution: Execution, steps: int) -> Choice:
-    """Time the candidates in order; the first one is what would happen without a probe."""
-    candidates = _candidates(work.module, fixed, allowed, execution)
-    tries = len(candidates) + execution.compile
-    if tries < 2 or steps < _WORTH * _RUNS * tries:
+    """Time the candidates in order, as many as pay; the first one is what would happen without a probe."""
+    affordable = steps // (_WORTH * _RUNS)
+    candidates = _candidates(work.module, fixed, allowed, execution)[: max(affordable, 1)]
+    compiles = execution.compile and affordable > len(candidates)
+    if len(candidates) + compiles < 2:
         return fixed
     started = time.perf_counter()
     deadline = started + _BUDGET_SECONDS[0]
@@ -208,7 +209,7 @@ def _choose(work: Probed, fixed: Choice, allowed: tuple[Precision, ...], executi
         best = _faster(work, best, candidate, timings, deadline)
         training_seconds = 1e-3 * timings[best.label] * steps
         deadline = max(deadline, started + min(training_seconds / (10 * _WORTH), _BUDGET_SECONDS[1]))
-    if execution.compile:  # only the fastest, and without a deadline: who asks for it knows that it takes a while
+    if compiles:  # only the fastest, and without a deadline: who asks for it knows that it takes a while
         best = _faster(work, best, best.model_copy(update={"compiled": True}), timings, float("inf"))
     return best.model_copy(update={"timings_ms": timings})
 
