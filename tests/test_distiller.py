@@ -151,7 +151,7 @@ def test_gradients_reach_the_student_and_the_adapter_and_nothing_else() -> None:
     trained = {name for name, parameter in distiller.named_parameters() if parameter.grad is not None}
     above = {"student.head.weight", "student.head.bias"}  # the hint is below them
     assert trained == {name for name, _ in distiller.named_parameters()} - above
-    assert "objective.terms.hint.adapter.weight" in trained
+    assert "objective.terms.hint.joined.0.adapter.weight" in trained
     assert inputs.grad is None
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from understudy.engine.training import Optimizer, Training
     from understudy.errors import InputError, RunError, UnderstudyError
     from understudy.knowledge import Knowledge
-    from understudy.methods import CrossEntropy, Hint, SoftTargets
+    from understudy.methods import *  # noqa: F403
     from understudy.objective import Method, Objective
     from understudy.schedules import Cosine, Linear, OneCycle, Schedule
     from understudy.schedules import Step as StepSchedule
@@ -31,19 +31,18 @@ if TYPE_CHECKING:
     from understudy.teachers import Ensemble, ModuleTeacher, Teacher
     from understudy.views import Views
 
-# Where each name lives: a module of the package, and the name there when it is another one.
+# Where each name lives: a module of the package, and the name there when it is another one. All other names in capitals
+# are methods.
 _HOME = {
     "IGNORE_INDEX": "batch",
     "Batch": "batch",
     "Classification": "tasks",
     "Cosine": "schedules",
-    "CrossEntropy": "methods",
     "Distiller": "distiller",
     "Ensemble": "teachers",
     "Execution": "engine.plan",
     "Finding": "doctor",
     "Fitted": "engine.fit",
-    "Hint": "methods",
     "ImageClassification": "tasks",
     "InputError": "errors",
     "Knowledge": "knowledge",
@@ -56,7 +55,6 @@ _HOME = {
     "Optimizer": "engine.training",
     "RunError": "errors",
     "Schedule": "schedules",
-    "SoftTargets": "methods",
     "Step": "distiller",
     "StepSchedule": "schedules:Step",
     "Subset": "sources.splits",
@@ -77,8 +75,13 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         module, _, there = _HOME[name].partition(":")
         return getattr(importlib.import_module(f"understudy.{module}"), there or name)
+    if name[:1].isupper():
+        for method in importlib.import_module("understudy.methods").METHODS:
+            if method.__name__ == name:
+                return method
     raise AttributeError(f"module 'understudy' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return ["__version__", "functional", *sorted(_HOME)]
+    methods = importlib.import_module("understudy.methods").METHODS
+    return ["__version__", "functional", *sorted([*_HOME, *(method.__name__ for method in methods)])]

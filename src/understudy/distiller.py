@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from understudy.batch import Batch
 from understudy.errors import InputError, listing
-from understudy.knowledge import Knowledge, Shapes
+from understudy.knowledge import Knowledge, LayerPairs, Shapes
 from understudy.objective import BuiltObjective, Method, Objective
+from understudy.pairing import Anatomy, anatomy, pair_layers
 from understudy.taps import Taps, layer_of, unknown_layer, unwrapped
 from understudy.tasks.classification import Classification
 from understudy.tasks.task import Task
@@ -82,6 +83,8 @@ class Distiller(nn.Module):
         self.student = student
         # Not an ordinary attribute: a teacher that happens to be a module must not become a submodule.
         self.__dict__["teacher"] = teacher
+        if objective.wants_pairs:
+            objective = objective.paired(pairs_of(student, teacher, self.task.batch(example), self.task))
         self._teacher_taps = objective.teacher_taps
         _check_layers(student, teacher, objective)
         self._taps = Taps(student, objective.student_taps)
@@ -113,8 +116,7 @@ class Distiller(nn.Module):
     def _build(self, objective: Objective, example: Batch) -> BuiltObjective:
         """Run both networks once on the example, and build the objective for what they give."""
         first = next(self.student.parameters(), None)
-        if first is not None:
-            example = example.to(first.device)
+        example = _beside(example, self.student)
         with _undisturbed(unwrapped(self.student), example.device):
             student = self._observe(example, unwrapped(self.student))
             teacher = self.teacher.observe(example, self._teacher_taps) if self.teacher is not None else None
@@ -125,12 +127,46 @@ class Distiller(nn.Module):
         return built if first is None else built.to(first.device, first.dtype if first.is_floating_point() else None)
 
 
+def pairs_of(student: nn.Module, teacher: nn.Module | Teacher | None, example: Batch, task: Task) -> LayerPairs:
+    """Which layers of two networks belong together, seen in one forward pass of each.
+
+    Args:
+        student: the student; it is left as it was.
+        teacher: a network, or a teacher that runs one.
+        example: a batch.
+        task: how the networks are called.
+
+    Raises:
+        InputError: for a teacher without layers.
+    """
+    if isinstance(teacher, ModuleTeacher):
+        teacher = teacher.module
+    if not isinstance(teacher, nn.Module):
+        raise InputError(
+            f"a {type(teacher).__name__} has no layers to pair with the student's; expected a network as the teacher, "
+            "or terms whose student_layer and teacher_layer are named"
+        )
+
+    def examined(network: nn.Module) -> Anatomy:
+        batch = _beside(example, network)
+        with _undisturbed(unwrapped(network), batch.device):
+            return anatomy(network, lambda inner: task.observe(inner, batch).logits)
+
+    return pair_layers(examined(student), examined(teacher))
+
+
+def _beside(example: Batch, network: nn.Module) -> Batch:
+    """The example on the network's device."""
+    first = next(network.parameters(), None)
+    return example if first is None else example.to(first.device)
+
+
 @contextmanager
-def _undisturbed(student: nn.Module, device: torch.device) -> Iterator[None]:
-    """Eval mode for the student inside; afterwards every module's own mode and the random numbers are as before."""
-    was_training = {module: module.training for module in student.modules()}
+def _undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Eval mode inside; afterwards every module's own mode and the random numbers are as before."""
+    was_training = {module: module.training for module in network.modules()}
     devices = [device] if device.type == "cuda" else []
-    student.eval()
+    network.eval()
     try:
         with torch.random.fork_rng(devices=devices):
             yield

@@ -48,3 +48,16 @@ class Shapes:
             student_logits=student.logits.shape,
             teacher_logits=teacher.logits.shape if teacher else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPairs:
+    """Layers of a student and of a teacher that belong together, as pairs of paths (student, teacher).
+
+    Attributes:
+        stages: the ends of corresponding stages, from the input to the output.
+        penultimate: at most one pair: the features that the last layer classifies.
+    """
+
+    stages: tuple[tuple[str, str], ...] = ()
+    penultimate: tuple[tuple[str, str], ...] = ()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from understudy.batch import Batch
 from understudy.errors import InputError, listing
-from understudy.knowledge import Knowledge, Shapes
+from understudy.knowledge import Knowledge, LayerPairs, Shapes
 from understudy.schedules import AnySchedule, Schedule, value_at
 from understudy.spec import Spec
 
@@ -33,6 +33,8 @@ class Method(Spec):
     """Whether the term is part of the distillation, or also of the control that has no teacher."""
     compares_logits: ClassVar[bool] = True
     """Whether the term, if it needs a teacher, needs one with the student's own classes."""
+    batch_coupled: ClassVar[bool] = False
+    """Whether the samples of a batch are compared with each other, those of all processes included."""
 
     kind: str
     weight: Weight = 1.0
@@ -54,6 +56,19 @@ class Method(Spec):
     def teacher_taps(self) -> tuple[str, ...]:
         """Layers of the teacher that the loss reads."""
         return ()
+
+    @property
+    def wants_pairs(self) -> bool:
+        """Whether the term reads layers that are still to be found."""
+        return False
+
+    def paired(self, pairs: LayerPairs) -> Method:  # noqa: ARG002 - what overriding methods need
+        """The same term with the layers that it asked for.
+
+        Raises:
+            InputError: when there are none.
+        """
+        return self
 
     def loss(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """The unweighted loss, a scalar: the mean over what counts in the batch.
@@ -179,6 +194,27 @@ class Objective:
     def teacher_taps(self) -> tuple[str, ...]:
         """All teacher layers that some term reads, each once."""
         return tuple(dict.fromkeys(tap for term in self.terms for tap in term.teacher_taps))
+
+    @property
+    def wants_pairs(self) -> bool:
+        """Whether some term reads layers that are still to be found."""
+        return any(term.wants_pairs for term in self.terms)
+
+    def paired(self, pairs: LayerPairs) -> Objective:
+        """The same objective with the layers that its terms asked for.
+
+        Raises:
+            InputError: naming every term for which there are none.
+        """
+        found, problems = [], []
+        for term in self.terms:
+            try:
+                found.append(term.paired(pairs))
+            except InputError as error:
+                problems.append(str(error))
+        if problems:
+            raise InputError("\n".join(problems))
+        return Objective(tuple(found))
 
     def without_teacher(self, supervised: Method) -> Objective:
         """The control's objective: the terms that need no teacher, at their own weights relative to each other.

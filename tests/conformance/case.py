@@ -86,3 +86,29 @@ def logits_case(seed: int, count: int, positions: tuple[int, ...] = ()) -> Case:
         teacher=Knowledge(logits=teacher),
         batch=Batch(inputs=torch.zeros(count, 1, dtype=torch.float64), targets=targets),
     )
+
+
+def features_case(
+    seed: int, count: int, positions: tuple[int, ...], *, student: tuple[int, ...], teacher: tuple[int, ...]
+) -> Case:
+    """The same with one random feature each, "narrow" of the student and "wide" of the teacher.
+
+    `student` and `teacher` are the features' shapes after the batch and the positions.
+    """
+    case = logits_case(seed, count, positions)
+    generator = torch.Generator().manual_seed(100 + seed)
+    narrow, wide = (
+        torch.randn((count, *positions, *shape), generator=generator, dtype=torch.float64)
+        for shape in (student, teacher)
+    )
+    return replace(
+        case,
+        student=replace(case.student, features={"narrow": narrow}),
+        teacher=replace(case.teacher, features={"wide": wide}),
+    )
+
+
+def counted_rows(case: Case) -> tuple[list, list]:
+    """The features of the positions that count, student's and teacher's, as nested lists with one entry each."""
+    counts = torch.ones(case.positions, dtype=torch.bool) if case.batch.mask is None else case.batch.mask
+    return case.student.features["narrow"][counts].tolist(), case.teacher.features["wide"][counts].tolist()

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from conformance.case import Case
-from conformance.scaled import eager_and_compiled, reduced, scaled_step
+from conformance.scaled import eager_and_compiled, reduced, reduced_without_gathering, scaled_step
 from conformance.two_processes import TwoProcesses
 from understudy import Cosine, Method
 from understudy.methods import METHODS, AnyMethod
@@ -191,7 +191,7 @@ class MethodSuite:
 
     @needs_compiler
     def test_compiled_equals_eager(self, two_processes: TwoProcesses) -> None:
-        eager, compiled = two_processes.first(eager_and_compiled, self.method, self.case(1, 6, ()).to(torch.float32))
+        eager, compiled = two_processes.alone(eager_and_compiled, self.method, self.case(1, 6, ()).to(torch.float32))
         self.compare(compiled, eager, rtol=1e-5, atol=1e-6)
 
     def test_two_processes_equal_one(self, two_processes: TwoProcesses) -> None:
@@ -222,3 +222,29 @@ class MethodSuite:
         assert answer.keys() == expected.keys()
         for name, value in expected.items():
             torch.testing.assert_close(answer[name], value, rtol=rtol, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+
+
+class BatchCoupledSuite(MethodSuite):
+    """The same for a method that compares the samples of a batch with each other, which is no mean over them."""
+
+    test_is_a_mean_over_the_batch = None
+    test_two_processes_without_totals_would_be_noticed = None
+    fewest: ClassVar[int] = 2
+    """With fewer samples there is nothing to compare."""
+
+    def test_says_that_it_is_batch_coupled(self) -> None:
+        assert self.method.batch_coupled
+
+    def test_gives_a_connected_zero_for_too_few_samples(self) -> None:
+        case = self.case(1, self.fewest - 1, ()).leaves()
+        loss = self.loss(case)
+        loss.backward()
+        assert loss.item() == 0.0
+        assert self.loss(self.case(1, self.fewest, ())).item() > 0.0
+
+    def test_two_processes_that_keep_to_themselves_would_be_noticed(self, two_processes: TwoProcesses) -> None:
+        case = self.uneven()
+        alone = scaled_step(self.method, case)
+        for answer in two_processes.run(reduced_without_gathering, self.method, case):
+            with pytest.raises(AssertionError):
+                self.compare(answer, alone)

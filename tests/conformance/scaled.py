@@ -1,6 +1,7 @@
 """A method in one process and in two, on the same samples."""
 
 from dataclasses import replace
+from unittest import mock
 
 import torch
 import torch.distributed
@@ -50,6 +51,12 @@ def reduced(rank: int, method: Method, case: Case, with_totals: bool) -> dict[st
     mean = loss.detach().clone()
     torch.distributed.all_reduce(mean)
     return {"loss": mean / 2, **{name: p.grad for name, p in module.named_parameters()}}
+
+
+def reduced_without_gathering(rank: int, method: Method, case: Case) -> dict[str, Tensor]:
+    """The same, when each process only sees its own rows, as a loss that forgets about the others would."""
+    with mock.patch("understudy.gathering.process_count", return_value=1):
+        return reduced(rank, method, case, False)
 
 
 def eager_and_compiled(method: Method, case: Case) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

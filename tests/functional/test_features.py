@@ -27,17 +27,14 @@ def test_has_the_squared_unit_of_the_feature(shape, scale) -> None:
     torch.testing.assert_close(hint_loss(scale * student, scale * teacher), scale**2 * hint_loss(student, teacher))
 
 
-@given(shapes, st.integers(1, 2))
-def test_masked_equals_the_unmasked_rest(shape, positions) -> None:
+@given(shapes)
+def test_masked_equals_the_unmasked_rest(shape) -> None:
     student, teacher = pair([3, *shape])
-    mask = torch.rand(student.shape[:positions], generator=torch.Generator().manual_seed(0)) < 0.7
-    mask.view(-1)[0] = True
-    masked = hint_loss(student, teacher, positions=positions, mask=mask)
+    mask = torch.tensor([True, False, True])
+    masked = hint_loss(student, teacher, mask=mask)
     torch.testing.assert_close(masked, hint_loss(student[mask], teacher[mask]))
     everywhere = torch.ones_like(mask)
-    torch.testing.assert_close(
-        hint_loss(student, teacher, positions=positions, mask=everywhere), hint_loss(student, teacher)
-    )
+    torch.testing.assert_close(hint_loss(student, teacher, mask=everywhere), hint_loss(student, teacher))
 
 
 def test_an_empty_batch_gives_zero_when_its_share_is_known() -> None:

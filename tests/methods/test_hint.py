@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from conformance.case import Case, logits_case
+from conformance.case import Case, counted_rows, features_case
 from conformance.method_suite import MethodSuite
 from understudy import Batch, Hint, InputError, Knowledge
 from understudy.knowledge import Shapes
@@ -15,18 +15,9 @@ WIDTHS = 3, 5
 
 def squared_distance(term: nn.Module, case: Case) -> float:
     """Romero et al. 2015, eq. 3, as a mean: the squared difference after the regressor r, here a matrix."""
-    weight = term.adapter.weight.tolist()
+    weight = term.joined[0].adapter.weight.tolist()
     total, count = 0.0, 0
-    everywhere = torch.ones(case.positions, dtype=torch.bool)
-    rows = zip(
-        case.student.features["narrow"].reshape(-1, WIDTHS[0]).tolist(),
-        case.teacher.features["wide"].reshape(-1, WIDTHS[1]).tolist(),
-        (everywhere if case.batch.mask is None else case.batch.mask).reshape(-1).tolist(),
-        strict=True,
-    )
-    for narrow, wide, counts in rows:
-        if not counts:
-            continue
+    for narrow, wide in zip(*counted_rows(case), strict=True):
         for row, target in zip(weight, wide, strict=True):
             count += 1
             total += (sum(w * value for w, value in zip(row, narrow, strict=True)) - target) ** 2
@@ -43,23 +34,14 @@ class TestHint(MethodSuite):
     bf16_tolerance = 2e-2
 
     def case(self, seed, count, positions):
-        case = logits_case(seed, count, positions)
-        generator = torch.Generator().manual_seed(100 + seed)
-        narrow, wide = (
-            torch.randn((count, *positions, width), generator=generator, dtype=torch.float64) for width in WIDTHS
-        )
-        return replace(
-            case,
-            student=replace(case.student, features={"narrow": narrow}),
-            teacher=replace(case.teacher, features={"wide": wide}),
-        )
+        return features_case(seed, count, positions, student=(WIDTHS[0],), teacher=(WIDTHS[1],))
 
     def reference(self, term, case):
         return squared_distance(term, case)
 
     def known_values(self):
         case = self.case(1, 4, ())
-        adapted = self.term(case).adapter(case.student.features["narrow"]).detach()
+        adapted = self.term(case).joined[0].adapter(case.student.features["narrow"]).detach()
         return [
             (replace(case, teacher=replace(case.teacher, features={"wide": adapted})), 0.0),
             (replace(case, teacher=replace(case.teacher, features={"wide": adapted + 2.0})), 4.0),

@@ -8,11 +8,10 @@ from understudy.functional.reduction import masked_mean
 
 
 def hint_loss(
-    student_feature: Float[Tensor, "*feature"],
-    teacher_feature: Float[Tensor, "*feature"],
+    student_feature: Float[Tensor, "batch *feature"],
+    teacher_feature: Float[Tensor, "batch *feature"],
     *,
-    positions: int = 1,
-    mask: Bool[Tensor, "..."] | None = None,
+    mask: Bool[Tensor, " batch"] | None = None,
     total: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
     r"""Mean squared difference of two features of one shape: :math:`\frac{1}{N} \sum_i (s_i - t_i)^2`.
@@ -20,12 +19,11 @@ def hint_loss(
     Args:
         student_feature: the student's feature, already adapted to the teacher's shape; the gradient goes here.
         teacher_feature: the same shape; a constant of the loss, which gives it no gradient.
-        positions: how many leading dimensions ``mask`` and ``total`` count: 1 for samples, 2 for tokens.
-        mask: which positions count, shaped like those dimensions; None means all.
+        mask: (batch,), which rows count; None means all.
         total: see :func:`masked_mean`.
 
     Returns:
-        A scalar: the mean over all elements of the positions that count, in float32 or better.
+        A scalar: the mean over all elements of the rows that count, in float32 or better.
 
     Scale:
         0 at equality; the square of the features' own unit, so that a weight tuned for one layer does not carry
@@ -42,4 +40,4 @@ def hint_loss(
     squared = (student_feature.to(dtype) - teacher_feature.detach().to(dtype)).square()
     if mask is None and total is None:
         return squared.mean()
-    return masked_mean(squared.unsqueeze(-1).flatten(positions).mean(-1), mask=mask, total=total)
+    return masked_mean(squared.unsqueeze(-1).flatten(1).mean(-1), mask=mask, total=total)

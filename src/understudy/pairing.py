@@ -1,0 +1,245 @@
+"""Which layers of a student and of a teacher belong together.
+
+Convolutional networks are paired by stage: the last output of each spatial resolution, counted from the end, as that
+is where both have drawn the same conclusions from the image. Transformers are paired by evenly spaced blocks. Of one
+of each kind, the transformer's blocks are spread over the other's stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Size, Tensor, nn
+
+from understudy.knowledge import LayerPairs
+from understudy.taps import unwrapped
+
+MOST_STAGES = 4
+"""Earlier ones are near the pixels, and large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What one layer gave, once, in a forward pass.
+
+    Attributes:
+        path: how a tap reads it.
+        shape: of its tensor, the batch first.
+        identity: the same for layers that hand on the very same tensor, unchanged.
+        entered: shape of the first tensor that the layer got; None when there was none.
+        module: the layer.
+    """
+
+    path: str
+    shape: Size
+    identity: tuple[int, int]
+    entered: Size | None
+    module: nn.Module
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """The layers of one network that can be paired.
+
+    Attributes:
+        stages: ends of the stages of a convolutional network, or all blocks of a transformer, from the input on.
+        are_blocks: whether they are a transformer's blocks.
+        penultimate: the features that the last layer classifies; None when none were found.
+    """
+
+    stages: tuple[Output, ...]
+    are_blocks: bool
+    penultimate: Output | None
+
+
+def pair_layers(student: Anatomy, teacher: Anatomy) -> LayerPairs:
+    """Pair the stages of two networks, and the features before their classifiers."""
+    count = min(
+        len(student.stages),
+        len(teacher.stages),
+        MOST_STAGES if not (student.are_blocks and teacher.are_blocks) else max(len(student.stages), 1),
+    )
+    chosen = zip(_spread(student, count), _spread(teacher, count), strict=True)
+    last = student.penultimate, teacher.penultimate
+    return LayerPairs(
+        stages=tuple((own.path, other.path) for own, other in chosen),
+        penultimate=((last[0].path, last[1].path),) if last[0] is not None and last[1] is not None else (),
+    )
+
+
+def anatomy(model: nn.Module, run: Callable[[nn.Module], Tensor]) -> Anatomy:
+    """Find a network's stages and its penultimate features in one forward pass.
+
+    Args:
+        model: any network; wrappers such as ``torch.compile`` are looked through. Its modes are the caller's.
+        run: calls the network with an example batch, and gives its logits.
+    """
+    inner = unwrapped(model)
+    outputs, order, logits = _observed(inner, run)
+    outputs, head = _before_the_classifier(outputs, logits.shape[-1])
+    blocks = _blocks(inner, outputs)
+    trunk = blocks or _ends_of_stages(_trunk(inner, "", outputs, order), outputs)
+    penultimate = _penultimate(outputs, head) or (trunk[-1] if trunk else None)
+    return Anatomy(
+        stages=tuple(trunk) or ((penultimate,) if penultimate else ()),
+        are_blocks=bool(blocks),
+        penultimate=penultimate,
+    )
+
+
+def _observed(model: nn.Module, run: Callable[[nn.Module], Tensor]) -> tuple[dict[str, Output], dict[str, int], Tensor]:
+    """What each layer that ran once gave, in the order of their ends; when each layer began; the logits."""
+    outputs: dict[str, Output] = {}
+    began: dict[str, int] = {}
+    repeated: set[str] = set()
+    kept: dict[str, Tensor] = {}  # held, so that no tensor's identity is given to another one
+
+    def begin(path: str) -> Callable[..., None]:
+        def note(*_: Any) -> None:
+            began.setdefault(path, len(began))
+
+        return note
+
+    def end(path: str) -> Callable[..., None]:
+        def note(module: nn.Module, inputs: Any, output: Any) -> None:
+            selector, tensor = _first_tensor(output)
+            if path in outputs:
+                repeated.add(path)
+            if tensor is not None:
+                kept[path] = tensor
+                entered = _first_tensor(inputs)[1]
+                shape = None if entered is None else entered.shape
+                outputs[path] = Output(path + selector, tensor.shape, (id(tensor), tensor._version), shape, module)
+
+        return note
+
+    handles = []
+    for path, module in model.named_modules():
+        if path:
+            handles += [module.register_forward_pre_hook(begin(path)), module.register_forward_hook(end(path))]
+    try:
+        with torch.no_grad():
+            logits = run(model)
+    finally:
+        for handle in handles:
+            handle.remove()
+    overwritten = {path for path, output in outputs.items() if kept[path]._version != output.identity[1]}
+    readable = {path: output for path, output in outputs.items() if path not in repeated | overwritten}
+    return readable, began, logits
+
+
+def _first_tensor(value: Any) -> tuple[str, Tensor | None]:
+    """The first tensor in what a layer gave or got, and how a tap selects it."""
+    if isinstance(value, Tensor):
+        return "", value
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, tuple | list) else ()
+    return next(((f":{key}", item) for key, item in items if isinstance(item, Tensor)), ("", None))
+
+
+def _before_the_classifier(outputs: dict[str, Output], classes: int) -> tuple[dict[str, Output], nn.Module | None]:
+    """What ended before the last layer that gives a score per class, and that layer."""
+    head = None
+    for path, output in outputs.items():
+        module = output.module
+        given = module.out_features if isinstance(module, nn.Linear) else getattr(module, "out_channels", None)
+        if given == classes and isinstance(module, nn.Linear | nn.Conv2d):
+            head = path
+    if head is None:
+        return outputs, None
+    before = list(outputs)[: list(outputs).index(head)]
+    return {path: outputs[path] for path in before}, outputs[head].module
+
+
+def _blocks(model: nn.Module, outputs: dict[str, Output]) -> list[Output]:
+    """A transformer's blocks: the heaviest list of like layers with tokens as their output."""
+    best: tuple[int, list[Output]] = (0, [])
+    for path, module in model.named_modules():
+        if not isinstance(module, nn.Sequential | nn.ModuleList) or len(module) == 0:
+            continue
+        prefix = f"{path}." if path else ""
+        found = [outputs.get(f"{prefix}{name}") for name, _ in module.named_children()]
+        like = len({type(child) for child in module}) == 1 and len({o.shape for o in found if o}) == 1
+        if like and all(o is not None and len(o.shape) == 3 and any(True for _ in o.module.children()) for o in found):
+            weight = sum(parameter.numel() for parameter in module.parameters())
+            best = max(best, (weight, [o for o in found if o is not None]), key=lambda item: item[0])
+    return best[1]
+
+
+def _trunk(model: nn.Module, path: str, outputs: dict[str, Output], order: dict[str, int]) -> list[Output]:
+    """The layers that a map goes through one after the other, each as whole as it can be taken."""
+    found = []
+    for child in _running_children(model, path, order):
+        inner = model.get_submodule(child[len(path) + 1 :] if path else child)
+        sizes = _resolutions(inner, child, outputs, order)
+        if child in outputs and sizes is not None and len(sizes) <= 2:
+            found.append(outputs[child])
+        else:
+            found += _trunk(inner, child, outputs, order)
+    return found
+
+
+def _running_children(model: nn.Module, path: str, order: dict[str, int]) -> list[str]:
+    """The nearest layers below this one that ran, as they began; lists of layers do not run themselves."""
+    found = []
+    for name, child in model.named_children():
+        full = f"{path}.{name}" if path else name
+        found += [full] if full in order else _running_children(child, full, order)
+    return sorted(found, key=lambda name: order[name])
+
+
+def _resolutions(
+    module: nn.Module, path: str, outputs: dict[str, Output], order: dict[str, int]
+) -> set[tuple[int, ...]] | None:
+    """The resolutions that a map goes through in a layer; None when it is more than a layer for maps.
+
+    Only a sequence, or a layer that leaves less than half of the height, is looked into: what a residual block does
+    inside is its own affair.
+    """
+    children = _running_children(module, path, order)
+    output = outputs.get(path)
+    if output is None or output.entered is None or len(output.entered) != 4 or len(output.shape) != 4:
+        return None if children else set()
+    sizes = {tuple(output.entered[2:]), tuple(output.shape[2:])}
+    if isinstance(module, nn.Sequential) or output.entered[2] > 2 * output.shape[2] + 1:
+        for child in children:
+            inner = module.get_submodule(child[len(path) + 1 :])
+            sizes |= _resolutions(inner, child, outputs, order) or set()
+    return sizes
+
+
+def _ends_of_stages(trunk: list[Output], outputs: dict[str, Output]) -> list[Output]:
+    """The last output of each resolution, by the shortest name of that tensor."""
+    last: dict[tuple[int, ...], Output] = {}
+    for output in trunk:
+        size = tuple(output.shape[2:])
+        if len(output.shape) == 4:
+            if size == (1, 1) and size not in last and output.entered is not None and max(output.entered[2:]) > 2:
+                break  # the whole map was pooled
+            last.pop(size, None)
+            last[size] = output
+    return [min((o for o in outputs.values() if o.identity == end.identity), key=_brevity) for end in last.values()]
+
+
+def _brevity(output: Output) -> tuple[int, int]:
+    return output.path.count("."), len(output.path)
+
+
+def _penultimate(outputs: dict[str, Output], head: nn.Module | None) -> Output | None:
+    """The last output before the classifier with as many values per sample as the classifier takes."""
+    if not isinstance(head, nn.Linear):
+        return None
+    for output in reversed(outputs.values()):
+        one_each = output.shape[1] == output.shape[1:].numel() == head.in_features
+        if one_each and not isinstance(output.module, nn.Dropout):
+            return output
+    return None
+
+
+def _spread(side: Anatomy, count: int) -> list[Output]:
+    """So many of a network's stages: the last ones, or evenly spaced blocks of a transformer."""
+    if not side.are_blocks:
+        return list(side.stages[len(side.stages) - count :])
+    return [side.stages[round((index + 1) * len(side.stages) / count) - 1] for index in range(count)]
