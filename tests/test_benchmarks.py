@@ -88,3 +88,22 @@ def test_start_time(tmp_path):
     assert case["rounds"].keys() == {"understudy --help", "import understudy", "python -c pass"}
     assert case["imported_by_understudy"] == []
     assert [goal["at_most"] for goal in case["goals"]] == [0.3]
+
+
+def test_leaderboard(tmp_path):
+    program = [sys.executable, str(BENCHMARKS / "leaderboard.py"), "mnist", "--data", "sklearn/digits", "--quick"]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*program, "--only", "soft_targets", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "mnist.json").read_text(encoding="utf-8"))
+    assert list(result["rows"]) == ["teacher", "control", "no distillation", "soft_targets"]
+    for name, row in result["rows"].items():
+        assert len(row["accuracies"]) == (1 if name == "teacher" else 2)
+        assert all(0.0 <= accuracy <= 1.0 for accuracy in row["accuracies"])
+        assert name == "teacher" or (row["seconds_per_step"] > 0.0 and row["peak_bytes"] > 2**20)
+    lines = (tmp_path / "mnist.md").read_text(encoding="utf-8").splitlines()
+    gain = 100 * statistics.fmean(
+        a - b for a, b in zip(*(result["rows"][row]["accuracies"] for row in ("soft_targets", "control")), strict=True)
+    )
+    assert f"{gain:+.2f} (" in next(line for line in lines if line.startswith("| soft_targets |"))

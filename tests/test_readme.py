@@ -81,7 +81,7 @@ def test_the_tables_of_verbs_and_methods_are_complete(page: str) -> None:
     for verb in ("recipes", *(name for panel in VERBS.values() for name in panel)):
         assert f"`understudy {verb}" in text
     for method in METHODS:
-        assert f"| `{method.model_fields['kind'].default}` |" in text
+        assert f"| `{method.model_fields['kind'].default}`" in text
 
 
 def test_the_chinese_readme_is_in_step() -> None:

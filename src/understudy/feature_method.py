@@ -130,11 +130,11 @@ class FeatureMethod(Method):
         for student, teacher in zip(self.student_taps, self.teacher_taps, strict=True):
             try:
                 shown = [
-                    _rows(torch.empty(shape, device="meta"), shapes.student_logits[:-1])
+                    _rows(torch.empty(shape, device="meta"), shapes.student_logits[:-1]).shape
                     for shape in (shapes.student[student], shapes.teacher[teacher])
                 ]
-                form = common_form(self.form, shown[0].shape, shown[1].shape)
-                joined.append(self.join(*(_READ[form](feature).shape for feature in shown)))
+                form = common_form(self.form, *shown)
+                joined.append(self.join(*(shape_read(form, shape) for shape in shown)))
                 forms.append(form)
             except InputError as error:
                 problems.append(f"{self.label} ({student!r} to {teacher!r}): {error}")
@@ -206,7 +206,8 @@ class Together(nn.Module):
         """The loss of one pair of layers."""
         rows, answers, share = together(student, teacher.detach(), mask=mask, total=total)
         if len(rows) < self.fewest:
-            return student.sum(dtype=torch.promote_types(student.dtype, torch.float32)) * 0.0
+            tensors = [student, *self.relation.parameters()]  # data-parallel training waits for every parameter
+            return torch.stack([t.sum(dtype=torch.promote_types(t.dtype, torch.float32)) * 0.0 for t in tensors]).sum()
         return share * self.relation(rows, answers)
 
 
@@ -234,7 +235,7 @@ class FeatureTerm(nn.Module):
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
 
-def common_form(wanted: Form, student: Size, teacher: Size) -> Form:
+def common_form(wanted: Form, student: Sequence[int], teacher: Sequence[int]) -> Form:
     """The form in which two features can be compared.
 
     Args:
@@ -242,9 +243,22 @@ def common_form(wanted: Form, student: Size, teacher: Size) -> Form:
         student: shape of the student's feature, the batch first.
         teacher: the same of the teacher's.
     """
+    if wanted != "any":
+        return wanted
     ranks = {len(student), len(teacher)}
+    if ranks == {2, 4} and max(*student[2:], *teacher[2:]) == 1:
+        return "vector"
     of_patches = ranks == {3, 4} or (ranks == {3} and student[1] != teacher[1])
-    return "map" if wanted == "any" and of_patches else wanted
+    return "map" if of_patches else "any"
+
+
+def shape_read(form: Form, shape: Sequence[int]) -> Size:
+    """The shape of a feature when it is read in a form, the batch first.
+
+    Raises:
+        InputError: when it cannot be read so.
+    """
+    return _READ[form](torch.empty(tuple(shape), device="meta")).shape
 
 
 def _paths(layers: Layers) -> tuple[str, ...]:

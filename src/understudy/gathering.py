@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -10,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from understudy.functional.reduction import positive
+
+_ALONE = ContextVar("alone", default=False)
 
 
 def gathered(rows: Tensor) -> Tensor:
@@ -37,10 +42,20 @@ def gathered(rows: Tensor) -> Tensor:
 
 
 def process_count() -> int:
-    """How many processes train together."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    """How many processes compare their rows: all that train together, or this one (see ``alone``)."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized() and not _ALONE.get():
         return torch.distributed.get_world_size()
     return 1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this process looks at its own rows only: others may have no batch to look at, and would not answer."""
+    before = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(before)
 
 
 class _AllGather(torch.autograd.Function):

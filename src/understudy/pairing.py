@@ -216,11 +216,22 @@ def _ends_of_stages(trunk: list[Output], outputs: dict[str, Output]) -> list[Out
     for output in trunk:
         size = tuple(output.shape[2:])
         if len(output.shape) == 4:
-            if size == (1, 1) and size not in last and output.entered is not None and max(output.entered[2:]) > 2:
-                break  # the whole map was pooled
+            if size not in last and ((size == (1, 1) and _pools(output)) or _grows(output)):
+                break
             last.pop(size, None)
             last[size] = output
     return [min((o for o in outputs.values() if o.identity == end.identity), key=_brevity) for end in last.values()]
+
+
+def _pools(output: Output) -> bool:
+    """Whether a layer that leaves one pixel is a pooling, or a classifier's first convolution over the whole map."""
+    learns = next(output.module.parameters(), None) is not None
+    return not learns or output.entered is None or max(output.entered[2:]) > 2
+
+
+def _grows(output: Output) -> bool:
+    """Whether a layer enlarges the map: what follows is no stage of an encoder."""
+    return output.entered is not None and len(output.entered) == 4 and output.shape[-1] > output.entered[-1]
 
 
 def _brevity(output: Output) -> tuple[int, int]:

@@ -34,6 +34,39 @@ def test_people_get_a_table_and_may_cut_it_in_depth(capsys):
     assert not any("block1.conv" in line for line in lines)
 
 
+def test_pairs_of_two_networks_with_what_joins_them(capsys):
+    networks = ("--pair", "understudy:cnn:8-16", "understudy:cnn:4-8", "--size", "3,16,16")
+    found = listed(capsys, *networks)
+    assert (found["student"], found["teacher"]) == ("understudy:cnn:4-8", "understudy:cnn:8-16")
+    assert found["pairs"][-2:] == [
+        {
+            "role": "stage",
+            "student_layer": "block2",
+            "student_shape": [2, 8, 8, 8],
+            "teacher_layer": "block2",
+            "teacher_shape": [2, 16, 8, 8],
+            "adapter": "1×1 convolution 8 → 16",
+        },
+        {
+            "role": "penultimate",
+            "student_layer": "flatten",
+            "student_shape": [2, 8],
+            "teacher_layer": "flatten",
+            "teacher_shape": [2, 16],
+            "adapter": "linear 8 → 16",
+        },
+    ]
+    assert main(["layers", *networks]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.split() == ["penultimate", "flatten", "2×8", "flatten", "2×16", "linear", "8", "→", "16"]
+
+
+def test_a_pair_that_only_vectors_can_join_is_said_to_be_one(capsys):
+    found = listed(capsys, "--pair", "understudy:cnn:8", "understudy:mlp:9", "--size", "1,8,8")
+    assert found["pairs"][0]["adapter"] == "nothing: only a method that reads both as vectors takes them"
+    assert found["pairs"][1]["adapter"] == "linear 9 → 8"
+
+
 def test_a_saved_model_knows_its_own_shape(tmp_path, capsys):
     spec = BuiltinModel(name="mlp", arguments={"hidden": [4]})
     inputs = torch.zeros(2, 1, 3, 3)

@@ -36,6 +36,8 @@ class MethodSuite:
     """Dimensions between batch and classes to try: none (one label per sample), tokens."""
     sabotages: ClassVar[Mapping[str, Sabotage]] = {}
     """Wrong versions of the loss that the comparison with the reference must notice, beside the suite's own."""
+    symmetric: ClassVar[bool] = False
+    """Whether the value stays when student and teacher are swapped, so that only the gradient tells them apart."""
     bf16_tolerance: ClassVar[float] = 1e-4
     """Relative; the sums are in float32, so that only a matrix product of the method's own loses more."""
 
@@ -83,6 +85,9 @@ class MethodSuite:
             "swapped arguments": lambda _, case: self.term(case)(case.teacher, case.student, case.batch),
             **self.sabotages,
         }
+        if self.symmetric:
+            swapped = wrong.pop("swapped arguments")
+            self.check_reference(lambda case: swapped(self.loss, case))
         for name, sabotage in wrong.items():
             noticed = False
             try:
@@ -146,6 +151,14 @@ class MethodSuite:
         high = term.double()(exact.student, exact.teacher, exact.batch)
         assert low.dtype == torch.float32
         torch.testing.assert_close(low.double(), high, rtol=self.bf16_tolerance, atol=1e-7)
+
+    def test_autocast_does_not_lower_its_precision(self) -> None:
+        case = self.case(1, 16, ()).to(torch.float32)
+        term = self.term(case)
+        arguments = (case.student, case.teacher, case.batch)
+        expected = term(*arguments)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(term(*arguments), expected, rtol=self.bf16_tolerance, atol=1e-7)
 
     def test_the_order_of_the_batch_does_not_matter(self) -> None:
         for case in self.cases():

@@ -1,9 +1,19 @@
+import math
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.functional import kl_divergence, soft_target_loss
+from understudy.functional import (
+    jensen_shannon_loss,
+    kl_divergence,
+    logit_mse_loss,
+    reverse_kl_loss,
+    soft_target_loss,
+    total_variation_loss,
+)
 
 seeds = st.integers(0, 2**31 - 1)
 classes = st.integers(2, 7)
@@ -87,3 +97,69 @@ def test_is_the_convention_that_other_toolkits_of_the_first_kind_use() -> None:
 def test_shapes_are_checked_in_tests() -> None:
     with pytest.raises(Exception, match="Type-check error"):
         kl_divergence(torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+@given(seeds, classes, st.floats(0.05, 0.95))
+def test_no_divergence_is_negative_and_each_is_zero_at_equality_only(seed, classes, beta) -> None:
+    student, teacher = pair(seed, 5, classes)
+    losses = {
+        "reverse": reverse_kl_loss,
+        "mixture": partial(jensen_shannon_loss, beta=beta),
+        "variation": total_variation_loss,
+        "centred": partial(logit_mse_loss, centred=True),
+    }
+    for name, loss in losses.items():
+        assert loss(student, teacher) > 1e-9, name
+        assert loss(teacher + 3.0, teacher).abs() < 1e-12, name
+
+
+@given(seeds, classes, temperatures)
+def test_masking_equals_slicing_for_every_divergence(seed, classes, temperature) -> None:
+    student, teacher = pair(seed, 8, classes)
+    mask = torch.rand(8, generator=torch.Generator().manual_seed(seed)) < 0.5
+    mask[0] = True
+    for loss in (
+        partial(reverse_kl_loss, temperature=temperature),
+        partial(jensen_shannon_loss, temperature=temperature),
+        total_variation_loss,
+        logit_mse_loss,
+    ):
+        masked, sliced = loss(student, teacher, mask=mask), loss(student[mask], teacher[mask])
+        torch.testing.assert_close(masked, sliced, rtol=1e-12, atol=1e-14)
+
+
+@given(seeds, classes, st.floats(0.05, 0.95))
+def test_the_mixture_is_bounded_by_the_entropy_of_its_shares(seed, classes, beta) -> None:
+    student, teacher = pair(seed, 5, classes, scale=30.0)
+    bound = -beta * math.log(beta) - (1 - beta) * math.log(1 - beta)
+    value = jensen_shannon_loss(student, teacher, beta=beta)
+    assert value <= bound + 1e-12
+    torch.testing.assert_close(value, jensen_shannon_loss(teacher, student, beta=1 - beta), rtol=1e-9, atol=1e-12)
+
+
+@given(seeds, classes)
+def test_the_mixture_tends_to_either_divergence(seed, classes) -> None:
+    student, teacher = pair(seed, 4, classes, scale=1.0)
+    share = 1e-6
+    forward = jensen_shannon_loss(student, teacher, beta=share) / share
+    reverse = jensen_shannon_loss(student, teacher, beta=1 - share) / share
+    torch.testing.assert_close(forward, soft_target_loss(student, teacher), rtol=1e-2, atol=1e-4)
+    torch.testing.assert_close(reverse, reverse_kl_loss(student, teacher), rtol=1e-2, atol=1e-4)
+
+
+@given(seeds, classes)
+def test_the_total_variation_obeys_its_bounds(seed, classes) -> None:
+    student, teacher = pair(seed, 1, classes)
+    distance = total_variation_loss(student, teacher)
+    assert 0.0 <= distance <= 1.0
+    for divergence in (soft_target_loss(student, teacher), reverse_kl_loss(student, teacher)):
+        assert distance <= (divergence / 2).sqrt() + 1e-12
+
+
+@given(seeds, classes)
+def test_half_the_centred_regression_is_the_limit_of_a_high_temperature(seed, classes) -> None:
+    student, teacher = pair(seed, 4, classes, scale=1.0)
+    limit = logit_mse_loss(student, teacher, centred=True) / 2
+    for loss in (soft_target_loss, reverse_kl_loss):
+        torch.testing.assert_close(loss(student, teacher, temperature=1e4), limit, rtol=1e-2, atol=1e-4)
+    assert logit_mse_loss(student, teacher, centred=True) <= logit_mse_loss(student, teacher) + 1e-12

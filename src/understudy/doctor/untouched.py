@@ -13,12 +13,15 @@ from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from understudy.distiller import Distiller
+from understudy.gathering import alone
 from understudy.teachers import ModuleTeacher, Teacher
 
 
 @contextmanager
 def untouched(distiller: Distiller, *loaders: Iterable[Any] | None) -> Iterator[None]:
     """Put back the modes and buffers of both networks and of the objective, and every random state.
+
+    Of several processes each looks at its own part, which may be empty, so that none waits for the others' rows.
 
     Parameters and their ``.grad`` are not saved: inside, gradients are taken with ``torch.autograd.grad`` only.
 
@@ -39,7 +42,8 @@ def untouched(distiller: Distiller, *loaders: Iterable[Any] | None) -> Iterator[
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:
-        yield
+        with alone():
+            yield
     finally:
         for module, training in zip(modules, modes, strict=True):
             module.training = training

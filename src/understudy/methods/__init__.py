@@ -4,9 +4,40 @@ from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
+from understudy.methods.activation_boundaries import ActivationBoundaries as ActivationBoundaries
+from understudy.methods.attention_transfer import AttentionTransfer as AttentionTransfer
+from understudy.methods.channel_wise import ChannelWise as ChannelWise
+from understudy.methods.contrastive import Contrastive as Contrastive
+from understudy.methods.correlation_congruence import CorrelationCongruence as CorrelationCongruence
+from understudy.methods.cosine_features import CosineFeatures as CosineFeatures
 from understudy.methods.cross_entropy import CrossEntropy as CrossEntropy
+from understudy.methods.curriculum_temperature import CurriculumTemperature as CurriculumTemperature
+from understudy.methods.decoupled import Decoupled as Decoupled
+from understudy.methods.dist import Dist as Dist
+from understudy.methods.embedding_similarity import EmbeddingSimilarity as EmbeddingSimilarity
+from understudy.methods.fsp import Fsp as Fsp
 from understudy.methods.hint import Hint as Hint
+from understudy.methods.jensen_shannon import JensenShannon as JensenShannon
+from understudy.methods.logit_mse import LogitMse as LogitMse
+from understudy.methods.logit_standardisation import LogitStandardisation as LogitStandardisation
+from understudy.methods.margin_mse import MarginMse as MarginMse
+from understudy.methods.masked_generative import MaskedGenerative as MaskedGenerative
+from understudy.methods.multilevel_logits import MultilevelLogits as MultilevelLogits
+from understudy.methods.neuron_selectivity import NeuronSelectivity as NeuronSelectivity
+from understudy.methods.normalised_kd import NormalisedKd as NormalisedKd
+from understudy.methods.overhaul import Overhaul as Overhaul
+from understudy.methods.pearson_channels import PearsonChannels as PearsonChannels
+from understudy.methods.probabilistic_transfer import ProbabilisticTransfer as ProbabilisticTransfer
+from understudy.methods.relational_angle import RelationalAngle as RelationalAngle
+from understudy.methods.relational_distance import RelationalDistance as RelationalDistance
+from understudy.methods.reverse_kl import ReverseKl as ReverseKl
+from understudy.methods.sigmoid_targets import SigmoidTargets as SigmoidTargets
+from understudy.methods.similarity_preserving import SimilarityPreserving as SimilarityPreserving
 from understudy.methods.soft_targets import SoftTargets as SoftTargets
+from understudy.methods.teacher_free import TeacherFree as TeacherFree
+from understudy.methods.total_variation import TotalVariation as TotalVariation
+from understudy.methods.variational import Variational as Variational
+from understudy.methods.weighted_soft_labels import WeightedSoftLabels as WeightedSoftLabels
 from understudy.objective import Method
 
 METHODS: tuple[type[Method], ...] = tuple(

@@ -23,6 +23,7 @@ from understudy.sources.data import load_data
 from understudy.sources.loader import Loader
 from understudy.sources.model_specs import ArtifactModel, ModelSpec, TransformersModel
 from understudy.sources.opening import local_path
+from understudy.taps import layer_of
 
 USUAL_SIZE = (224, 224)
 
@@ -74,7 +75,8 @@ class _Bench:
                 self.problems.append(Problem(path, str(error)))
 
     def join(self, stage: Distill, term: Method, path: KeyPath) -> None:
-        if not (term.student_taps or term.teacher_taps) or not {stage.name, *stage.needs} <= set(self.models):
+        reads_layers = term.wants_pairs or term.student_taps or term.teacher_taps
+        if not reads_layers or not {stage.name, *stage.needs} <= set(self.models):
             return
         targets = torch.full((2,), IGNORE_INDEX)
         for teacher in stage.needs:
@@ -100,11 +102,11 @@ def _blamed(term: Method, message: str) -> Iterator[str]:
     """The key of a term whose layer a message is about, if it is about one."""
     for name in type(term).model_fields:
         value = getattr(term, name)
-        layer = value.partition(":")[0] if isinstance(value, str) else None
         side = message.split(" ", 1)[0]
-        if layer and message.startswith(f"{side} has no layer {layer!r}") and name.startswith(side):
-            yield name
-            return
+        for layer in map(layer_of, (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ()):
+            if message.startswith(f"{side} has no layer {layer!r}") and name.startswith(side):
+                yield name
+                return
 
 
 def _samples(recipe: Recipe) -> tuple[Any, int, bool]:

@@ -1,0 +1,21 @@
+"""Rows of all processes, with their true gradient: in two real processes."""
+
+from conformance import coupled
+from conformance.two_processes import TwoProcesses
+
+
+def test_rows_come_in_the_order_of_the_ranks_and_take_their_gradient_home(two_processes: TwoProcesses) -> None:
+    answers = two_processes.run(coupled.rows_and_gradients)
+    for rank, (rows, gradient) in enumerate(answers):
+        assert rows == [[0.0, 0.5], [1.0, 1.5], [2.0, 2.5], [10.0, 10.5]]
+        # Both processes weigh row k by k + 1, and each row gets what both say about it.
+        weights = [[2.0, 2.0], [4.0, 4.0], [6.0, 6.0]] if rank == 0 else [[8.0, 8.0]]
+        assert gradient == weights
+
+
+def test_a_process_without_rows_takes_part(two_processes: TwoProcesses) -> None:
+    assert two_processes.run(coupled.nothing_from_the_second) == [[[1.0], [2.0]], [[1.0], [2.0]]]
+
+
+def test_alone_nobody_waits_for_the_others(two_processes: TwoProcesses) -> None:
+    assert two_processes.run(coupled.alone_in_the_first) == [[[0.0]], None]
