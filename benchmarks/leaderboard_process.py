@@ -21,7 +21,7 @@ from understudy.pipeline.stages.distill import same_budget
 from understudy.sources.data import DataSet, DataSpec, load_data
 from understudy.sources.model_specs import BuiltinModel
 from understudy.sources.models import build_model
-from understudy.sources.splits import Subset
+from understudy.sources.splits import Split, Subset
 
 TASK = us.ImageClassification()
 
@@ -78,9 +78,20 @@ def train_teacher(setting: Setting, data: DataSet, target: Path) -> float:
     return accuracy(teacher, data)
 
 
+def with_a_third_labelled(split: Split) -> Split:
+    """The split with its labelled images repeated: few labels would leave one or none in a batch.
+
+    With a mean over one image the cross-entropy is so noisy that it hides what the methods do.
+    """
+    labelled = (split.targets != us.IGNORE_INDEX).nonzero().flatten()
+    unlabelled = len(split) - len(labelled)
+    repeats = max(round(unlabelled / 2 / len(labelled)), 1)
+    return split.select(torch.cat([torch.arange(len(split)), labelled.repeat(repeats - 1)]))
+
+
 def train_student(setting: Setting, data: DataSet, teacher: nn.Module | None, method: Any, seed: int) -> dict[str, Any]:
     """One student with cross-entropy and, if given, one method; ``control`` trains on the labelled images alone."""
-    whole = data.train.subset(Subset(labels=setting.labels), seed)
+    whole = with_a_third_labelled(data.train.subset(Subset(labels=setting.labels), seed))
     plan, split = training(setting, steps=setting.steps), whole
     if method == "control":
         split = whole.select((whole.targets != us.IGNORE_INDEX).nonzero().flatten())
