@@ -12,6 +12,7 @@ from torch import Size, Tensor, nn
 from understudy.batch import Batch
 from understudy.errors import InputError
 from understudy.functional.layout import as_map, as_tokens, as_vector
+from understudy.functional.reduction import connected_zero
 from understudy.gathering import together
 from understudy.knowledge import Knowledge, LayerPairs, Shapes
 from understudy.objective import Method
@@ -206,8 +207,7 @@ class Together(nn.Module):
         """The loss of one pair of layers."""
         rows, answers, share = together(student, teacher.detach(), mask=mask, total=total)
         if len(rows) < self.fewest:
-            tensors = [student, *self.relation.parameters()]  # data-parallel training waits for every parameter
-            return torch.stack([t.sum(dtype=torch.promote_types(t.dtype, torch.float32)) * 0.0 for t in tensors]).sum()
+            return connected_zero(student, *self.relation.parameters())
         return share * self.relation(rows, answers)
 
 

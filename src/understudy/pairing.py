@@ -57,11 +57,8 @@ class Anatomy:
 
 def pair_layers(student: Anatomy, teacher: Anatomy) -> LayerPairs:
     """Pair the stages of two networks, and the features before their classifiers."""
-    count = min(
-        len(student.stages),
-        len(teacher.stages),
-        MOST_STAGES if not (student.are_blocks and teacher.are_blocks) else max(len(student.stages), 1),
-    )
+    most = len(student.stages) if student.are_blocks and teacher.are_blocks else MOST_STAGES
+    count = min(len(student.stages), len(teacher.stages), most)
     chosen = zip(_spread(student, count), _spread(teacher, count), strict=True)
     last = student.penultimate, teacher.penultimate
     return LayerPairs(

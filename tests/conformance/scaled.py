@@ -1,7 +1,6 @@
 """A method in one process and in two, on the same samples."""
 
 from dataclasses import replace
-from unittest import mock
 
 import torch
 import torch.distributed
@@ -10,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from conformance.case import Case
 from understudy import Method
+from understudy.gathering import alone
 
 
 class Scaled(nn.Module):
@@ -55,7 +55,7 @@ def reduced(rank: int, method: Method, case: Case, with_totals: bool) -> dict[st
 
 def reduced_without_gathering(rank: int, method: Method, case: Case) -> dict[str, Tensor]:
     """The same, when each process only sees its own rows, as a loss that forgets about the others would."""
-    with mock.patch("understudy.gathering.process_count", return_value=1):
+    with alone():
         return reduced(rank, method, case, False)
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from understudy.functional.divergences import kl_divergence
+from understudy.functional.geometry import precise
 from understudy.functional.reduction import masked_mean
 
 
@@ -59,8 +60,8 @@ def decoupled_loss(
     """
     counts = _labelled(targets, ignore_index, mask)
     is_target = _one_hot(student_logits, targets, counts)
-    student = F.log_softmax(_precise(student_logits) / temperature, dim=-1)
-    teacher = F.log_softmax(_precise(teacher_logits.detach()) / temperature, dim=-1)
+    student = F.log_softmax(precise(student_logits) / temperature, dim=-1)
+    teacher = F.log_softmax(precise(teacher_logits.detach()) / temperature, dim=-1)
     of_target = _divergence(_against_all(student, is_target), _against_all(teacher, is_target))
     of_others = _divergence(_among_others(student, is_target), _among_others(teacher, is_target))
     divergence = alpha * of_target + beta * of_others
@@ -106,8 +107,8 @@ def logit_standardisation_loss(
         Sun, Ren, Li, Wang, Cao: Logit Standardization in Knowledge Distillation, CVPR 2024 (arXiv:2403.01427),
         algorithms 1 and 2.
     """
-    student = _standardised(_precise(student_logits), eps)
-    teacher = _standardised(_precise(teacher_logits.detach()), eps)
+    student = _standardised(precise(student_logits), eps)
+    teacher = _standardised(precise(teacher_logits.detach()), eps)
     divergence = kl_divergence(student, teacher, temperature=temperature)
     return temperature**2 * masked_mean(divergence, mask=mask, total=total)
 
@@ -157,7 +158,7 @@ def normalised_kd_loss(
     """
     counts = _labelled(targets, ignore_index, mask)
     is_target = _one_hot(student_logits, targets, counts)
-    student, teacher = _precise(student_logits), _precise(teacher_logits.detach())
+    student, teacher = precise(student_logits), precise(teacher_logits.detach())
     trust = teacher.softmax(-1).masked_fill(~is_target, 0.0)
     of_target = -(trust * F.log_softmax(student, dim=-1)).sum(-1)
     others = _among_others(teacher / temperature, is_target).exp() * _among_others(student / temperature, is_target)
@@ -213,16 +214,12 @@ def weighted_soft_labels_loss(
     counts = _labelled(targets, ignore_index, mask)
     index = targets.masked_fill(~counts, 0).unsqueeze(-1)
     of_student, of_teacher = (
-        -F.log_softmax(_precise(logits.detach()), dim=-1).gather(-1, index).squeeze(-1)
+        -F.log_softmax(precise(logits.detach()), dim=-1).gather(-1, index).squeeze(-1)
         for logits in (student_logits, teacher_logits)
     )
     weight = -torch.expm1(-of_student / (of_teacher + eps))
     divergence = kl_divergence(student_logits, teacher_logits.detach(), temperature=temperature)
     return temperature**2 * masked_mean(weight * divergence, mask=counts, total=total)
-
-
-def _precise(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _standardised(logits: Tensor, eps: float) -> Tensor:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from understudy.functional.geometry import precise
 from understudy.functional.reduction import masked_mean
 
 
@@ -43,9 +44,8 @@ def kl_divergence(
     References:
         Kullback, Leibler: On Information and Sufficiency, 1951, eq. 2.4.
     """
-    dtype = torch.promote_types(student_logits.dtype, torch.float32)
-    student = F.log_softmax(student_logits.to(dtype) / temperature, dim=-1)
-    teacher = F.log_softmax(teacher_logits.to(dtype) / temperature, dim=-1)
+    student = F.log_softmax(precise(student_logits) / temperature, dim=-1)
+    teacher = F.log_softmax(precise(teacher_logits) / temperature, dim=-1)
     return F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
 
 
@@ -171,9 +171,8 @@ def jensen_shannon_loss(
     References:
         Agarwal et al.: On-Policy Distillation of Language Models, ICLR 2024 (arXiv:2306.13649), section 2.
     """
-    dtype = torch.promote_types(student_logits.dtype, torch.float32)
-    student = F.log_softmax(student_logits.to(dtype) / temperature, dim=-1)
-    teacher = F.log_softmax(teacher_logits.detach().to(dtype) / temperature, dim=-1)
+    student = F.log_softmax(precise(student_logits) / temperature, dim=-1)
+    teacher = F.log_softmax(precise(teacher_logits.detach()) / temperature, dim=-1)
     mixture = torch.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
     of_teacher = (teacher.exp() * (teacher - mixture)).sum(-1)
     of_student = (student.exp() * (student - mixture)).sum(-1)
@@ -213,9 +212,8 @@ def total_variation_loss(
         Wen, Li, Du, Mou: f-Divergence Minimization for Sequence-Level Knowledge Distillation, ACL 2023
         (arXiv:2307.15190).
     """
-    dtype = torch.promote_types(student_logits.dtype, torch.float32)
-    student = student_logits.to(dtype).softmax(-1)
-    teacher = teacher_logits.detach().to(dtype).softmax(-1)
+    student = precise(student_logits).softmax(-1)
+    teacher = precise(teacher_logits.detach()).softmax(-1)
     return masked_mean((student - teacher).abs().sum(-1) / 2, mask=mask, total=total)
 
 
@@ -253,8 +251,7 @@ def logit_mse_loss(
         Kullback-Leibler Divergence and Mean Squared Error Loss in Knowledge Distillation, IJCAI 2021
         (arXiv:2105.08919), for the limit.
     """
-    dtype = torch.promote_types(student_logits.dtype, torch.float32)
-    difference = student_logits.to(dtype) - teacher_logits.detach().to(dtype)
+    difference = precise(student_logits) - precise(teacher_logits.detach())
     if centred:
         difference = difference - difference.mean(-1, keepdim=True)
     return masked_mean(difference.square().mean(-1), mask=mask, total=total)

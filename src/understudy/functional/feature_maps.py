@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from understudy.functional.features import at_one_size, unit_length
+from understudy.functional.features import at_one_size
+from understudy.functional.geometry import precise, products, unit
 from understudy.functional.reduction import masked_mean
 
 _CONSTANT = 1e-6
@@ -43,9 +44,8 @@ def pearson_channel_loss(
         Cao et al.: PKD: General Distillation Framework for Object Detectors via Pearson Correlation Coefficient,
         NeurIPS 2022 (arXiv:2207.02039).
     """
-    dtype = torch.promote_types(student_feature.dtype, torch.float32)
-    student = _standardised(student_feature.to(dtype))
-    teacher = _standardised(teacher_feature.detach().to(dtype))
+    student = _standardised(precise(student_feature))
+    teacher = _standardised(precise(teacher_feature.detach()))
     return 0.5 * (student - teacher).square().sum(-1).mean()
 
 
@@ -84,9 +84,8 @@ def variational_loss(
     References:
         Ahn et al.: Variational Information Distillation for Knowledge Transfer, CVPR 2019 (arXiv:1904.05835).
     """
-    dtype = torch.promote_types(student_feature.dtype, torch.float32)
-    spread = variance.to(dtype)
-    squared = (student_feature.to(dtype) - teacher_feature.detach().to(dtype)).square()
+    spread = precise(variance)
+    squared = (precise(student_feature) - precise(teacher_feature.detach())).square()
     surprise = 0.5 * (squared / spread + spread.log())
     return masked_mean(surprise.unsqueeze(-1).flatten(1).mean(-1), mask=mask, total=total)
 
@@ -126,8 +125,7 @@ def activation_boundary_loss(
         Heo et al.: Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons, AAAI 2019
         (arXiv:1811.03233).
     """
-    dtype = torch.promote_types(student_feature.dtype, torch.float32)
-    student = student_feature.to(dtype)
+    student = precise(student_feature)
     beyond = torch.where(teacher_feature.detach() > 0, student, -student)
     missing = (margin - beyond).clamp_min(0.0).square()
     return masked_mean(missing.unsqueeze(-1).flatten(1).sum(-1), mask=mask, total=total)
@@ -213,9 +211,8 @@ def overhaul_loss(
     References:
         Heo et al.: A Comprehensive Overhaul of Feature Distillation, ICCV 2019 (arXiv:1904.01866), section 3.
     """
-    dtype = torch.promote_types(student_feature.dtype, torch.float32)
-    student, teacher = student_feature.to(dtype), teacher_feature.detach().to(dtype)
-    target = torch.maximum(teacher, margin.detach().to(dtype)[:, None, None])
+    student, teacher = precise(student_feature), precise(teacher_feature.detach())
+    target = torch.maximum(teacher, precise(margin.detach())[:, None, None])
     squared = torch.where((student > target) | (target > 0), (student - target).square(), 0.0)
     return masked_mean(squared.flatten(1).sum(-1), mask=mask, total=total)
 
@@ -224,14 +221,12 @@ def _standardised(feature: Float[Tensor, "batch channels *pixels"]) -> Float[Ten
     """Deviations of each channel from its mean, divided by their root of the sum of squares."""
     values = feature.transpose(0, 1).flatten(1)
     least = _CONSTANT * torch.linalg.vector_norm(values.detach(), dim=-1, keepdim=True) + 1e-12
-    return unit_length(values - values.mean(-1, keepdim=True), least=least)
+    return unit(values - values.mean(-1, keepdim=True), least=least)
 
 
 def _flow(
     earlier: Float[Tensor, "batch channels height width"], later: Float[Tensor, "batch features tall wide"]
 ) -> Float[Tensor, "batch channels features"]:
     """The mean over the pixels of all products of two channels."""
-    dtype = torch.promote_types(earlier.dtype, torch.float32)
-    one, other = (feature.flatten(2) for feature in at_one_size(earlier.to(dtype), later.to(dtype)))
-    with torch.autocast(one.device.type, enabled=False):  # a matrix product would not be in float32
-        return one @ other.mT / one.shape[2]
+    one, other = (feature.flatten(2) for feature in at_one_size(precise(earlier), precise(later)))
+    return products(one, other) / one.shape[2]

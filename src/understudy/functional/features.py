@@ -1,11 +1,11 @@
 """Losses between intermediate features."""
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from understudy.functional.divergences import kl_divergence
+from understudy.functional.geometry import precise, products, unit
 from understudy.functional.reduction import masked_mean
 
 
@@ -32,14 +32,14 @@ def hint_loss(
         over to another. The paper sums over elements and halves: its loss is this one times ``numel / 2``.
 
     Example:
+        >>> import torch
         >>> hint_loss(torch.zeros(1, 4), torch.full((1, 4), 2.0))
         tensor(4.)
 
     References:
         Romero et al.: FitNets, 2015 (arXiv:1412.6550), eq. 3.
     """
-    dtype = torch.promote_types(student_feature.dtype, torch.float32)
-    squared = (student_feature.to(dtype) - teacher_feature.detach().to(dtype)).square()
+    squared = (precise(student_feature) - precise(teacher_feature.detach())).square()
     if mask is None and total is None:
         return squared.mean()
     return masked_mean(squared.unsqueeze(-1).flatten(1).mean(-1), mask=mask, total=total)
@@ -74,6 +74,7 @@ def attention_transfer_loss(
         of two sizes the larger is averaged down. A map without any activation stays zero, without gradient.
 
     Example:
+        >>> import torch
         >>> student, teacher = torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[0.0, 3.0]]]])
         >>> attention_transfer_loss(student, teacher)
         tensor(1.)
@@ -81,8 +82,7 @@ def attention_transfer_loss(
     References:
         Zagoruyko, Komodakis: Paying More Attention to Attention, ICLR 2017 (arXiv:1612.03928), eq. 2.
     """
-    dtype = torch.promote_types(student_feature.dtype, torch.float32)
-    features = student_feature.to(dtype), teacher_feature.detach().to(dtype)
+    features = precise(student_feature), precise(teacher_feature.detach())
     student, teacher = at_one_size(*(feature.abs().pow(power).mean(1, keepdim=True) for feature in features))
     squared = (_attention(student) - _attention(teacher)).square()
     return masked_mean(squared.mean(-1), mask=mask, total=total)
@@ -111,14 +111,14 @@ def cosine_feature_loss(
         is at a right angle to everything, and gets no gradient.
 
     Example:
+        >>> import torch
         >>> cosine_feature_loss(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 0.5]]))
         tensor(1.)
 
     References:
         Sanh et al.: DistilBERT, 2019 (arXiv:1910.01108), section 2.
     """
-    dtype = torch.promote_types(student_feature.dtype, torch.float32)
-    student, teacher = unit_length(student_feature.to(dtype)), unit_length(teacher_feature.detach().to(dtype))
+    student, teacher = unit(precise(student_feature)), unit(precise(teacher_feature.detach()))
     distance = 1.0 - (student * teacher).sum(-1)
     return masked_mean(distance.unsqueeze(-1).flatten(1).mean(-1), mask=mask, total=total)
 
@@ -152,6 +152,7 @@ def neuron_selectivity_loss(
         is averaged down. A channel without any activation stays zero, without gradient.
 
     Example:
+        >>> import torch
         >>> student, teacher = torch.tensor([[[[1.0, 0.0]]]]), torch.tensor([[[[0.0, 3.0]]]])
         >>> neuron_selectivity_loss(student, teacher)
         tensor(2.)
@@ -160,17 +161,15 @@ def neuron_selectivity_loss(
         Huang, Wang: Like What You Like: Knowledge Distill via Neuron Selectivity Transfer, 2017 (arXiv:1707.01219),
         with the polynomial kernel of d = 2, c = 0.
     """
-    dtype = torch.promote_types(student_feature.dtype, torch.float32)
-    features = at_one_size(student_feature.to(dtype), teacher_feature.detach().to(dtype))
+    features = at_one_size(precise(student_feature), precise(teacher_feature.detach()))
     # The kernel is a square: weighting each channel by 1/√C makes the sums over pairs of channels means.
-    student, teacher = (unit_length(feature.flatten(2)) / feature.shape[1] ** 0.5 for feature in features)
+    student, teacher = (unit(feature.flatten(2)) / feature.shape[1] ** 0.5 for feature in features)
     channels, pixels = student.shape[1] + teacher.shape[1], student.shape[2]
-    with torch.autocast(student.device.type, enabled=False):  # its matrix products would not be in float32
-        if pixels <= channels:
-            products = student.mT @ student - teacher.mT @ teacher
-            return masked_mean(products.square().sum((1, 2)), mask=mask, total=total)
-        pairs = (student, student), (teacher, teacher), (student, teacher)
-        within, beyond, across = ((one @ other.mT).square().sum((1, 2)) for one, other in pairs)
+    if pixels <= channels:
+        difference = products(student.mT, student.mT) - products(teacher.mT, teacher.mT)
+        return masked_mean(difference.square().sum((1, 2)), mask=mask, total=total)
+    pairs = (student, student), (teacher, teacher), (student, teacher)
+    within, beyond, across = (products(one, other).square().sum((1, 2)) for one, other in pairs)
     return masked_mean(within + beyond - 2.0 * across, mask=mask, total=total)
 
 
@@ -202,6 +201,7 @@ def channel_wise_loss(
         0 at equality, and where a channel differs by a constant; otherwise positive and unbounded.
 
     Example:
+        >>> import torch
         >>> student, teacher = torch.tensor([[[[0.0, 0.0]]]]), torch.tensor([[[[0.0, 1.0986123]]]])
         >>> channel_wise_loss(student, teacher, temperature=1.0)  # pixels 1/4 and 3/4
         tensor(0.1308)
@@ -211,17 +211,6 @@ def channel_wise_loss(
     """
     divergence = kl_divergence(student_feature.flatten(2), teacher_feature.detach().flatten(2), temperature=temperature)
     return temperature**2 * masked_mean(divergence.mean(1), mask=mask, total=total)
-
-
-def unit_length(vectors: Tensor, *, least: Tensor | float = 1e-12) -> Tensor:
-    """Vectors, along the last dimension, at length 1; one not longer than ``least`` becomes zero, without gradient.
-
-    Args:
-        vectors: (..., n).
-        least: a length, or lengths (..., 1).
-    """
-    lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return vectors / lengths.masked_fill(lengths <= least, torch.inf)
 
 
 def at_one_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -236,4 +225,4 @@ def at_one_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 def _attention(activity: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch pixels"]:
     """At length 1; divided by its largest pixel before, since a square of a fourth power leaves float32."""
     flat = activity.flatten(1)
-    return unit_length(flat / flat.detach().amax(1, keepdim=True).clamp_min(1e-12))
+    return unit(flat / flat.detach().amax(1, keepdim=True).clamp_min(1e-12))

@@ -6,18 +6,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_SMALLEST_LENGTH = 1e-12
-
 
 def precise(values: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """The same in float32, or in float64 if it was."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def unit(rows: Float[Tensor, "*rows channels"]) -> Float[Tensor, "*rows channels"]:
-    """Rows of length one; a row of zeros stays one, and gets no gradient."""
+def unit(rows: Float[Tensor, "*rows channels"], *, least: Tensor | float = 1e-12) -> Float[Tensor, "*rows channels"]:
+    """Rows of length one; one not longer than ``least`` becomes zero, and gets no gradient.
+
+    Args:
+        rows: (..., channels).
+        least: a length, or lengths (..., 1).
+    """
     length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    return rows / torch.where(length > _SMALLEST_LENGTH, length, math.inf)
+    return rows / length.masked_fill(length <= least, math.inf)
 
 
 def products(

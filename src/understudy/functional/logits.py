@@ -1,10 +1,10 @@
 """Losses on the student's logits alone."""
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from understudy.functional.geometry import precise
 from understudy.functional.reduction import positive
 
 
@@ -32,16 +32,16 @@ def cross_entropy_loss(
         :math:`\log K` for a student that knows nothing; 0 at best without smoothing.
 
     Example:
+        >>> import torch
         >>> cross_entropy_loss(torch.zeros(2, 4), torch.tensor([3, -100]))
         tensor(1.3863)
 
     References:
         Szegedy et al.: Rethinking the Inception Architecture, 2016 (arXiv:1512.00567), section 7, for smoothing.
     """
-    dtype = torch.promote_types(student_logits.dtype, torch.float32)
     classes = student_logits.shape[-1]
     summed = F.cross_entropy(
-        student_logits.reshape(-1, classes).to(dtype),
+        precise(student_logits).reshape(-1, classes),
         targets.reshape(-1),
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,

@@ -1,9 +1,9 @@
 """Losses on the scores of a list of candidates, of which only the order and the distances matter."""
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from understudy.functional.geometry import precise
 from understudy.functional.reduction import masked_mean
 
 
@@ -36,6 +36,7 @@ def margin_mse_loss(
         It is :math:`2 K / (K - 1)` times :func:`logit_mse_loss` with ``centred=True``.
 
     Example:
+        >>> import torch
         >>> student, teacher = torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 5.0]])
         >>> margin_mse_loss(student, teacher)  # margins of 2 and 5
         tensor(9.)
@@ -44,8 +45,7 @@ def margin_mse_loss(
         Hofstätter et al.: Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge Distillation,
         2020 (arXiv:2010.02666).
     """
-    dtype = torch.promote_types(student_logits.dtype, torch.float32)
-    difference = student_logits.to(dtype) - teacher_logits.detach().to(dtype)
+    difference = precise(student_logits) - precise(teacher_logits.detach())
     deviation = difference - difference.mean(-1, keepdim=True)
     pairs_of_one = max(deviation.shape[-1] - 1, 1)
     return 2.0 / pairs_of_one * masked_mean(deviation.square().sum(-1), mask=mask, total=total)

@@ -1,10 +1,10 @@
 """Losses on logits that are one yes or no for each class."""
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from understudy.functional.geometry import precise
 from understudy.functional.reduction import masked_mean
 
 
@@ -38,6 +38,7 @@ def sigmoid_target_loss(
         :math:`\frac{1}{8} \sum_k (z^S_k - z^T_k)^2`. A constant on all logits changes it, unlike with a softmax.
 
     Example:
+        >>> import torch
         >>> student = torch.tensor([[0.0, 0.0]])
         >>> teacher = torch.tensor([[0.0, 1.0986123]])  # probabilities 1/2 and 3/4
         >>> sigmoid_target_loss(student, teacher)
@@ -47,9 +48,8 @@ def sigmoid_target_loss(
         Yang et al.: Multi-Label Knowledge Distillation, ICCV 2023 (arXiv:2308.06453), the multi-label logits
         distillation.
     """
-    dtype = torch.promote_types(student_logits.dtype, torch.float32)
-    student = student_logits.to(dtype) / temperature
-    teacher = teacher_logits.detach().to(dtype) / temperature
+    student = precise(student_logits) / temperature
+    teacher = precise(teacher_logits.detach()) / temperature
     of_yes, of_no = (
         F.kl_div(F.logsigmoid(sign * student), F.logsigmoid(sign * teacher), reduction="none", log_target=True)
         for sign in (1.0, -1.0)

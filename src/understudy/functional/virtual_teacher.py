@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from understudy.functional.geometry import precise
 from understudy.functional.reduction import masked_mean
 
 
@@ -53,13 +54,12 @@ def virtual_teacher_loss(
         Yuan et al.: Revisiting Knowledge Distillation via Label Smoothing Regularization, CVPR 2020
         (arXiv:1909.11723), eq. 9, softened as in the authors' code.
     """
-    dtype = torch.promote_types(student_logits.dtype, torch.float32)
+    student = precise(student_logits).log_softmax(-1)
     classes = student_logits.shape[-1]
     is_target = torch.arange(classes, device=targets.device) == targets[..., None]
     others = (1.0 - correct_probability) / max(classes - 1, 1)
-    made = torch.full(is_target.shape, others / temperature, dtype=dtype, device=targets.device)
+    made = torch.full(is_target.shape, others / temperature, dtype=student.dtype, device=targets.device)
     made = made.masked_fill(is_target, correct_probability / temperature)
-    student, teacher = student_logits.to(dtype).log_softmax(-1), made.log_softmax(-1)
-    divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
+    divergence = F.kl_div(student, made.log_softmax(-1), reduction="none", log_target=True).sum(-1)
     counts = targets != ignore_index
     return masked_mean(divergence, mask=counts if mask is None else counts & mask, total=total)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from understudy.batch import Batch
 from understudy.functional.divergences import kl_divergence
+from understudy.functional.geometry import precise
 from understudy.functional.reduction import masked_mean
 from understudy.knowledge import Knowledge, Shapes
 from understudy.objective import Method
@@ -66,14 +67,13 @@ class AdversarialTemperature(nn.Module):
 
     def temperature(self) -> Tensor:
         """τ, in float32 or better."""
-        theta = self.theta.to(torch.promote_types(self.theta.dtype, torch.float32))
+        theta = precise(self.theta)
         return self.method.lowest + (self.method.highest - self.method.lowest) * theta.sigmoid()
 
     def forward(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """Mean divergence over the positions that count."""
         temperature = _reversed(self.temperature(), self.method.reversal)
-        dtype = torch.promote_types(student.logits.dtype, torch.float32)
-        own, answer = student.logits.to(dtype), teacher.logits.detach().to(dtype)
+        own, answer = precise(student.logits), precise(teacher.logits.detach())
         divergence = kl_divergence(own / temperature, answer / temperature)
         return temperature.square() * masked_mean(divergence, mask=student.mask, total=batch.valid_total)
 

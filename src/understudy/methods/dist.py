@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, final
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from understudy.batch import Batch
 from understudy.functional.correlations import dist_loss
+from understudy.functional.reduction import connected_zero
 from understudy.gathering import together
 from understudy.knowledge import Knowledge
 from understudy.objective import Method
@@ -52,6 +52,6 @@ class Dist(Method):
         own, answer = student.logits.flatten(0, -2), teacher.logits.detach().flatten(0, -2)
         rows, answers, share = together(own, answer, mask=mask, total=batch.valid_total)
         if len(rows) < 2:
-            return own.sum(dtype=torch.promote_types(own.dtype, torch.float32)) * 0.0
+            return connected_zero(own)
         value = dist_loss(rows, answers, temperature=self.temperature, beta=self.beta, gamma=self.gamma)
         return share * value

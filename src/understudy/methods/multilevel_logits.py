@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, final
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from understudy.batch import Batch
 from understudy.functional.multilevel import multilevel_logit_loss
+from understudy.functional.reduction import connected_zero
 from understudy.gathering import together
 from understudy.knowledge import Knowledge
 from understudy.objective import Method
@@ -61,7 +61,7 @@ class MultilevelLogits(Method):
         own, answer = student.logits.flatten(0, -2), teacher.logits.detach().flatten(0, -2)
         rows, answers, share = together(own, answer, mask=mask, total=batch.valid_total)
         if len(rows) == 0:
-            return own.sum(dtype=torch.promote_types(own.dtype, torch.float32)) * 0.0
+            return connected_zero(own)
         return share * multilevel_logit_loss(
             rows,
             answers,

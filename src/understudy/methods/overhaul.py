@@ -10,6 +10,7 @@ from torch import Size, Tensor, nn
 from understudy.adapters import adapter_for
 from understudy.feature_method import FeatureMethod, Form
 from understudy.functional.feature_maps import overhaul_loss
+from understudy.functional.geometry import precise
 from understudy.gathering import gathered
 
 
@@ -74,7 +75,7 @@ class PartialDistance(nn.Module):
 
 def _negative_means(feature: Tensor, mask: Tensor | None) -> Tensor:
     """For each channel the mean of its negative values in the rows that count, on all processes; 0 without any."""
-    values = feature.to(torch.promote_types(feature.dtype, torch.float32))
+    values = precise(feature)
     if mask is not None:
         values = torch.where(mask[:, None, None, None], values, 0.0)
     of_channels = (0, 2, 3)

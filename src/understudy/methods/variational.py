@@ -13,6 +13,7 @@ from torch import Size, Tensor, nn
 from understudy.adapters import adapter_for
 from understudy.feature_method import FeatureMethod
 from understudy.functional.feature_maps import variational_loss
+from understudy.functional.geometry import precise
 from understudy.functional.layout import as_tokens
 
 _LEAST_VARIANCE = 1e-5
@@ -72,7 +73,7 @@ class Prediction(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor, mask: Tensor | None, total: Tensor | None) -> Tensor:
         """The loss of one pair of layers."""
-        alpha = self.alpha.to(torch.promote_types(self.alpha.dtype, torch.float32))
+        alpha = precise(self.alpha)
         variance = F.softplus(alpha) + _LEAST_VARIANCE
         mean = as_tokens(self.mean(student))
         return variational_loss(mean, as_tokens(teacher.detach()), variance=variance, mask=mask, total=total)
