@@ -84,3 +84,23 @@ def test_shapes_that_no_adapter_joins(recipe):
 def test_data_that_would_be_downloaded_are_not(recipe):
     (found,) = problems(recipe, ("sklearn/digits", "owner/name"), ("teacher_layer: flatten", "teacher_layer: flaten"))
     assert found.startswith("17: stages.1.objective.1.teacher_layer: teacher has no layer 'flaten'; nearest: 'flatten'")
+
+
+def test_layers_that_are_found_are_joined_too(recipe):
+    named = "kind: hint, student_layer: hidden1, teacher_layer: flatten"
+    recipe.write_text(recipe.read_text().replace(named, "kind: relational_distance"))
+    assert load_and_join(recipe).name == "joined"
+    found = problems(recipe, ("kind: relational_distance", "kind: hint"))
+    assert found
+    assert all(line.startswith("17: stages.1.objective.1: hint ('") and "no adapter joins" in line for line in found)
+
+
+def test_each_missing_layer_of_a_list_is_named_at_its_key(recipe):
+    listed = "student_layer: [hidden1, hiden], teacher_layer: [flatten, flatten]"
+    (found,) = problems(recipe, ("student_layer: hidden1, teacher_layer: flatten", listed))
+    assert found.startswith("17: stages.1.objective.1.student_layer: student has no layer 'hiden'; nearest: 'hidden1'")
+
+
+def test_several_teachers_together_have_no_layers(recipe):
+    found = problems(recipe, ("teacher: teacher", "teacher: [teacher, teacher]"))
+    assert any("hint reads layers, and several teachers together have none" in line for line in found)

@@ -78,18 +78,19 @@ class _Bench:
         reads_layers = term.wants_pairs or term.student_taps or term.teacher_taps
         if not reads_layers or not {stage.name, *stage.needs} <= set(self.models):
             return
-        targets = torch.full((2,), IGNORE_INDEX)
-        for teacher in stage.needs:
-            try:
-                Distiller(
-                    self.models[stage.name],
-                    self.models[teacher],
-                    term,
-                    example=Batch(self.inputs, targets),
-                    task=self.recipe.task,
+        if len(stage.needs) > 1:
+            self.problems.append(
+                Problem(
+                    path, f"{term.label} reads layers, and several teachers together have none; give it one teacher"
                 )
-            except InputError as error:
-                self.problems += [Problem((*path, *_blamed(term, line)), line) for line in str(error).splitlines()]
+            )
+            return
+        (teacher,) = stage.needs
+        example = Batch(self.inputs, torch.full((2,), IGNORE_INDEX))
+        try:
+            Distiller(self.models[stage.name], self.models[teacher], term, example=example, task=self.recipe.task)
+        except InputError as error:
+            self.problems += [Problem((*path, *_blamed(term, line)), line) for line in str(error).splitlines()]
 
 
 def _built(spec: ModelSpec, *, classes: int, inputs: Any) -> nn.Module:
