@@ -67,6 +67,19 @@ def test_a_pair_that_only_vectors_can_join_is_said_to_be_one(capsys):
     assert found["pairs"][1]["adapter"] == "linear 9 → 8"
 
 
+def test_networks_for_different_inputs_are_no_pair(tmp_path, capsys):
+    spec = BuiltinModel(name="cnn", arguments={"widths": [4]})
+    inputs = torch.zeros(2, 1, 8, 8)
+    model = build_model(spec, classes=2, inputs=inputs)
+    save_artifact(tmp_path / "saved", model, spec=spec, classes=("a", "b"), inputs=inputs)
+    assert main(["layers", "--pair", "understudy:cnn:8", str(tmp_path / "saved")]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "(N, 1, 8, 8)" in told
+    assert "(N, 3, 224, 224)" in told
+    assert "--size" in told
+    assert main(["layers", "--pair", "understudy:cnn:8", str(tmp_path / "saved"), "--size", "1,8,8"]) == 0
+
+
 def test_a_saved_model_knows_its_own_shape(tmp_path, capsys):
     spec = BuiltinModel(name="mlp", arguments={"hidden": [4]})
     inputs = torch.zeros(2, 1, 3, 3)

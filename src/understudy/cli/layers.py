@@ -55,9 +55,16 @@ def list_layers(
 def _show_pairs(student: Built, teacher: Built, as_json: bool) -> None:
     from understudy.batch import Batch
     from understudy.distiller import pairs_of
+    from understudy.sources.architecture import shown
     from understudy.sources.layers import layers
     from understudy.tasks import Classification
 
+    taken, given = shown(student.inputs), shown(teacher.inputs)
+    if taken != given:
+        raise InputError(
+            f"{student.name} is built for inputs of {taken}, {teacher.name} for {given}; expected the same for both. "
+            "Give both the same with --size C,H,W"
+        )
     found = pairs_of(student.module, teacher.module, Batch(student.inputs), Classification())
     shapes = [
         {layer.path: layer.output_shape for layer in layers(m, student.inputs)}

@@ -79,16 +79,13 @@ class _Bench:
         if not reads_layers or not {stage.name, *stage.needs} <= set(self.models):
             return
         if len(stage.needs) > 1:
-            self.problems.append(
-                Problem(
-                    path, f"{term.label} reads layers, and several teachers together have none; give it one teacher"
-                )
-            )
+            message = f"{term.label} reads layers, and several teachers together have none; give it one teacher"
+            self.problems.append(Problem(path, message))
             return
-        (teacher,) = stage.needs
+        teacher = self.models[stage.needs[0]]
         example = Batch(self.inputs, torch.full((2,), IGNORE_INDEX))
         try:
-            Distiller(self.models[stage.name], self.models[teacher], term, example=example, task=self.recipe.task)
+            Distiller(self.models[stage.name], teacher, term, example=example, task=self.recipe.task)
         except InputError as error:
             self.problems += [Problem((*path, *_blamed(term, line)), line) for line in str(error).splitlines()]
 
