@@ -19,3 +19,7 @@ def test_a_process_without_rows_takes_part(two_processes: TwoProcesses) -> None:
 
 def test_alone_nobody_waits_for_the_others(two_processes: TwoProcesses) -> None:
     assert two_processes.run(coupled.alone_in_the_first) == [[[0.0]], None]
+
+
+def test_the_doctor_looks_at_its_own_part_where_the_others_have_none(two_processes: TwoProcesses) -> None:
+    assert two_processes.run(coupled.examined_by_the_first) == [["relational_distance"], None]

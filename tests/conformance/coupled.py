@@ -1,7 +1,10 @@
 """Jobs for two processes that gather rows."""
 
 import torch
+from torch import nn
 
+from understudy import Distiller, RelationalDistance
+from understudy.doctor.balance import term_balance
 from understudy.gathering import alone, gathered
 
 
@@ -22,3 +25,12 @@ def alone_in_the_first(rank: int) -> list | None:
         return None
     with alone():
         return gathered(torch.zeros(1, 1)).tolist()
+
+
+def examined_by_the_first(rank: int) -> list | None:
+    """The second process has no batch to look at, as at the end of an epoch that does not divide."""
+    if rank == 1:
+        return None
+    student, teacher = (nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3)) for _ in range(2))
+    distiller = Distiller(student, teacher, RelationalDistance(), example=torch.randn(8, 4))
+    return sorted(term_balance(distiller, torch.randn(8, 4)))

@@ -78,11 +78,11 @@ class _Bench:
         reads_layers = term.wants_pairs or term.student_taps or term.teacher_taps
         if not reads_layers or not {stage.name, *stage.needs} <= set(self.models):
             return
-        if len(stage.needs) > 1:
+        teacher, *others = (self.models[name] for name in stage.needs)
+        if others:
             message = f"{term.label} reads layers, and several teachers together have none; give it one teacher"
             self.problems.append(Problem(path, message))
             return
-        teacher = self.models[stage.needs[0]]
         example = Batch(self.inputs, torch.full((2,), IGNORE_INDEX))
         try:
             Distiller(self.models[stage.name], teacher, term, example=example, task=self.recipe.task)
