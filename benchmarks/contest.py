@@ -17,18 +17,21 @@ BUSY = 0.5
 """Load per core above which a warning says that something else is running."""
 
 
-def arguments(description: str, *, data: str | None = None) -> argparse.Namespace:
+def arguments(description: str, *, data: str | None = None, only: str | None = None) -> argparse.Namespace:
     """What every benchmark can be told.
 
     Args:
         description: the first line of ``--help``.
         data: what ``--data`` may name; None for a benchmark without data.
+        only: what ``--only`` may name; None for a benchmark that is run as a whole.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks", help="folder of the JSON file")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; the figures mean nothing")
     if data is not None:
         parser.add_argument("--data", help=f"{data}: folder, file or hub id; random pixels when not given")
+    if only is not None:
+        parser.add_argument("--only", nargs="+", metavar="NAME", help=f"{only}; all when not given")
     return parser.parse_args()
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -11,6 +13,18 @@ def test_labelled_positions_have_a_label_and_count() -> None:
     assert masked.labelled.tolist() == [True, False, False, True]
     with pytest.raises(ValueError, match="no targets"):
         _ = Batch(inputs=torch.zeros(4)).labelled
+
+
+def test_a_mixed_sample_has_no_label_and_is_supervised_where_both_are_known() -> None:
+    plain = Batch(inputs=torch.zeros(3), targets=torch.tensor([1, IGNORE_INDEX, 2]))
+    assert torch.equal(plain.supervised, plain.labelled)
+    nothing = torch.full((4,), IGNORE_INDEX)
+    pairs = torch.tensor([[1, 2], [IGNORE_INDEX, 2], [0, IGNORE_INDEX], [3, 3]])
+    batch = Batch(inputs=torch.zeros(4), targets=nothing, label_pairs=pairs, shares=torch.full((4,), 0.3))
+    assert batch.labelled.tolist() == [False] * 4
+    assert batch.supervised.tolist() == [True, False, False, True]
+    masked = replace(batch, mask=torch.tensor([False, True, True, True]))
+    assert masked.supervised.tolist() == [False, False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +49,8 @@ def test_everything_moves_to_another_device() -> None:
         targets=torch.zeros(3, dtype=torch.long),
         mask=torch.ones(3, dtype=torch.bool),
         ids=torch.arange(3),
+        label_pairs=torch.zeros(3, 2, dtype=torch.long),
+        shares=torch.ones(3),
         labelled_total=torch.tensor(3.0),
         valid_total=torch.tensor(3.0),
     )
@@ -42,7 +58,7 @@ def test_everything_moves_to_another_device() -> None:
     assert moved.device.type == "meta"
     assert moved.inputs["nested"][0].device.type == "meta"
     assert moved.inputs["nested"][1] == "text"
-    for name in ("targets", "mask", "ids", "labelled_total", "valid_total"):
+    for name in ("targets", "mask", "ids", "label_pairs", "shares", "labelled_total", "valid_total"):
         assert getattr(moved, name).device.type == "meta", name
     stayed = batch.to("cpu")
     assert stayed.targets is batch.targets

@@ -14,9 +14,9 @@ BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 pytestmark = pytest.mark.e2e
 
 
-def quick(name, tmp_path):
+def quick(name, tmp_path, *more):
     """Run a benchmark in its quick mode, from another directory, and read its file."""
-    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--out", str(tmp_path / "out")]
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--out", str(tmp_path / "out"), *more]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # two threads would wait for each other where something else runs
     done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
@@ -83,6 +83,22 @@ def test_memory(tmp_path):
     assert [goal["at_most"] for goal in case["goals"]] == [1.05]
 
 
+def test_method_time(tmp_path):
+    kinds = ["soft_targets", "hint", "relational_angle", "self_relations"]
+    result = quick("method_time", tmp_path, "--only", *kinds)
+    assert [case["name"] for case in result["cases"]] == kinds
+    text = (tmp_path / "out" / "method_time.md").read_text(encoding="utf-8")
+    for case in result["cases"]:
+        assert case["first_step"]["understudy"] == pytest.approx(case["first_step"]["plain"], rel=1e-4)
+        assert [goal["at_most"] for goal in case["goals"]] == [1.15]
+        step, alone = (case["ratios"][f"understudy, {what} / plain, {what}"] for what in ("step", "loss alone"))
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| {case['name']} |"))
+        assert f"| {step['median']:.2f} (" in row
+        assert f"| {alone['median']:.2f} (" in row
+    missed = {case["name"] for case in result["cases"] if not case["goals"][0]["met"]}
+    assert f"Goal not met: {', '.join(kind for kind in kinds if kind in missed) or 'none'}." in text
+
+
 def test_start_time(tmp_path):
     (case,) = quick("start_time", tmp_path)["cases"]
     assert case["rounds"].keys() == {"understudy --help", "import understudy", "python -c pass"}
@@ -93,15 +109,16 @@ def test_start_time(tmp_path):
 def test_leaderboard(tmp_path):
     program = [sys.executable, str(BENCHMARKS / "leaderboard.py"), "mnist", "--data", "sklearn/digits", "--quick"]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [*program, "--only", "soft_targets", "--out", str(tmp_path)]
+    command = [*program, "--only", "soft_targets", "attention_maps", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "mnist.json").read_text(encoding="utf-8"))
-    assert list(result["rows"]) == ["teacher", "control", "no distillation", "soft_targets"]
+    assert set(result["rows"]) == {"teacher", "control", "no distillation", "soft_targets", "attention_maps"}
+    assert "refused" in result["rows"].pop("attention_maps")  # there is no transformer among the networks
     for name, row in result["rows"].items():
         assert len(row["accuracies"]) == (1 if name == "teacher" else 2)
         assert all(0.0 <= accuracy <= 1.0 for accuracy in row["accuracies"])
-        assert name == "teacher" or (row["seconds_per_step"] > 0.0 and row["peak_bytes"] > 2**20)
+        assert name == "teacher" or (row["step_ratio"] > 0.0 and row["peak_bytes"] > 2**20)
     lines = (tmp_path / "mnist.md").read_text(encoding="utf-8").splitlines()
     gain = 100 * statistics.fmean(
         a - b for a, b in zip(*(result["rows"][row]["accuracies"] for row in ("soft_targets", "control")), strict=True)

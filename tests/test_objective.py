@@ -3,7 +3,6 @@ import torch
 from pydantic import ValidationError
 
 from understudy import Batch, Cosine, CrossEntropy, Hint, InputError, Knowledge, Linear, Objective, SoftTargets
-from understudy.knowledge import Shapes
 
 
 def knowledge(classes: int = 3) -> Knowledge:
@@ -72,7 +71,7 @@ def test_taps_are_collected_once_each() -> None:
 def test_the_value_is_the_weighted_sum_and_the_terms_are_unweighted() -> None:
     objective = 0.1 * CrossEntropy() + Linear(start=0.0, end=2.0) * SoftTargets()
     student, teacher = knowledge(), knowledge()
-    built = objective.build(Shapes.of(student, teacher))
+    built = objective.build(student, teacher)
     loss, terms = built(student, teacher, batch(), progress=0.75)
     assert list(terms) == ["cross_entropy", "soft_targets"]
     torch.testing.assert_close(loss, 0.1 * terms["cross_entropy"] + 1.5 * terms["soft_targets"])
@@ -85,14 +84,10 @@ def test_the_value_is_the_weighted_sum_and_the_terms_are_unweighted() -> None:
 
 def test_all_terms_that_do_not_fit_are_named_at_once() -> None:
     objective = Hint(student_layer="a", teacher_layer="x") + Hint(student_layer="b", teacher_layer="x", name="second")
-    shapes = Shapes(
-        student={"a": torch.Size([2, 3]), "b": torch.Size([2, 3, 4])},
-        teacher={"x": torch.Size([2, 4, 8, 8])},
-        student_logits=torch.Size([2, 5]),
-        teacher_logits=torch.Size([2, 5]),
-    )
+    student = Knowledge(torch.zeros(2, 5), features={"a": torch.zeros(2, 3), "b": torch.zeros(2, 3, 4)})
+    teacher = Knowledge(torch.zeros(2, 5), features={"x": torch.zeros(2, 4, 8, 8)})
     with pytest.raises(InputError) as caught:
-        objective.build(shapes)
+        objective.build(student, teacher)
     assert len(str(caught.value).splitlines()) == 2
     assert "hint ('a' to 'x')" in str(caught.value)
     assert "second ('b' to 'x')" in str(caught.value)

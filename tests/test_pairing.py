@@ -15,6 +15,7 @@ from transformers import (
 
 from understudy import Batch, Classification, InputError
 from understudy.distiller import pairs_of
+from understudy.knowledge import Attention
 from understudy.pairing import Anatomy, anatomy
 from understudy.teachers import Ensemble, ModuleTeacher
 
@@ -89,20 +90,59 @@ def test_a_transformer_has_blocks(build, name, blocks) -> None:
     assert found.penultimate.shape[-1] == found.stages[-1].shape[-1]
 
 
-def bert(layers: int) -> nn.Module:
-    return BertForSequenceClassification(
-        BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=16)
-    )
+def bert(layers: int, attention: str = "sdpa") -> nn.Module:
+    sizes = {"hidden_size": 8, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 16}
+    return BertForSequenceClassification(BertConfig(vocab_size=9, attn_implementation=attention, **sizes))
+
+
+def distilbert(attention: str = "sdpa") -> nn.Module:
+    config = DistilBertConfig(vocab_size=9, dim=8, n_layers=2, n_heads=2, attn_implementation=attention)
+    return DistilBertForSequenceClassification(config)
 
 
 def test_encoders_are_paired_by_evenly_spaced_blocks() -> None:
-    student = DistilBertForSequenceClassification(DistilBertConfig(vocab_size=9, dim=8, n_layers=2, n_heads=2))
-    pairs = pairs_of(student, bert(6), Batch({"input_ids": torch.ones(2, 5, dtype=torch.int64)}), Classification())
+    pairs = pairs_of(distilbert(), bert(6), Batch({"input_ids": torch.ones(2, 5, dtype=torch.int64)}), Classification())
     assert pairs.stages == (
         ("distilbert.transformer.layer.0", "bert.encoder.layer.2"),
         ("distilbert.transformer.layer.1", "bert.encoder.layer.5"),
     )
     assert pairs.penultimate == (("pre_classifier", "bert.pooler"),)
+
+
+@pytest.mark.parametrize(
+    ("build", "path", "projections", "matrices"),
+    [
+        (lambda: bert(2), "bert.encoder.layer.1.attention.self", ("query", "key", "value"), None),
+        (lambda: bert(2, "eager"), "bert.encoder.layer.1.attention.self", ("query", "key", "value"), ":1"),
+        (lambda: distilbert("eager"), "distilbert.transformer.layer.1.attention", ("q_lin", "k_lin", "v_lin"), ":1"),
+    ],
+    ids=["bert", "bert that shows its matrices", "distilbert"],
+)
+def test_attention_layers_are_found_with_what_makes_queries_keys_and_values(build, path, projections, matrices) -> None:
+    model = build()
+    tokens = Batch({"input_ids": torch.ones(2, 5, dtype=torch.int64)})
+    pairs = pairs_of(model, bert(3), tokens, Classification())
+    assert [len(side) for side in pairs.attentions] == [2, 3]
+    found = pairs.attention(0, path.rpartition(".attention")[0])
+    assert found is pairs.attentions[0][1]
+    assert found == Attention(path, tuple(f"{path}.{name}" for name in projections), matrices and path + matrices)
+    assert pairs.attention(0, path) == pairs.attention(0, found.projections[2]) == found
+    assert pairs.attention(0, "bert.encoder") is pairs.attention(1, "bert.encoder.layer.7") is None
+
+
+@pytest.mark.parametrize(
+    ("model", "projections"),
+    [
+        (timm_model("vit_tiny_patch16_224"), [f"blocks.{block}.attn.qkv" for block in range(12)]),
+        (torchvision_model("vit_b_32"), []),
+        (torchvision_model("resnet18"), []),
+    ],
+    ids=["timm's", "torchvision's", "none"],
+)
+def test_one_layer_may_make_all_three(model, projections) -> None:
+    found = examined(model).attentions
+    assert [attention.projections for attention in found] == [(path,) for path in projections]
+    assert all(attention.matrices is None for attention in found)
 
 
 def test_convolutional_networks_are_paired_from_the_end() -> None:
@@ -118,6 +158,29 @@ def test_convolutional_networks_are_paired_from_the_end() -> None:
 def test_a_transformers_blocks_are_spread_over_stages() -> None:
     pairs = pairs_of(torchvision_model("resnet18"), timm_model("vit_tiny_patch16_224"), Batch(IMAGES), Classification())
     assert [teacher for _, teacher in pairs.stages] == ["blocks.2", "blocks.5", "blocks.8", "blocks.11"]
+
+
+@pytest.mark.parametrize(
+    ("build", "name", "classifier"),
+    [
+        (torchvision_model, "resnet18", "fc"),
+        (torchvision_model, "mobilenet_v2", "classifier.1"),
+        (timm_model, "vit_tiny_patch16_224", "head"),
+        (timm_model, "deit_tiny_distilled_patch16_224", None),  # the mean of two
+        (torchvision_model, "squeezenet1_1", None),  # its scores are averaged afterwards
+        (timm_model, "convnext_atto", "head.fc"),
+    ],
+)
+def test_a_classifier_is_the_linear_layer_that_alone_gives_the_logits(build, name, classifier) -> None:
+    found = examined(build(name)).classifier
+    assert (found.path if found else None) == classifier
+
+
+def test_classifiers_are_paired_where_both_have_one() -> None:
+    resnet, deit = torchvision_model("resnet18"), timm_model("deit_tiny_distilled_patch16_224")
+    pairs = pairs_of(torchvision_model("mobilenet_v2"), resnet, Batch(IMAGES), Classification())
+    assert pairs.classifier == (("classifier.1", "fc"),)
+    assert pairs_of(resnet, deit, Batch(IMAGES), Classification()).classifier == ()
 
 
 class InPlace(nn.Module):

@@ -10,10 +10,12 @@ from conformance.method_suite import needs_compiler
 from conformance.networks import (
     Network,
     compiled_in_place,
+    compiled_parameter,
     compiled_steps,
     compiled_too_early,
     distributed_step,
     gradients,
+    loss_on_a_parameter,
     objective,
     pair,
     raw_batch,
@@ -22,8 +24,9 @@ from conformance.networks import (
     wrapped_paths,
 )
 from conformance.two_processes import TwoProcesses
-from understudy import Distiller, Hint, InputError, Taps
+from understudy import Batch, Classification, Distiller, Hint, InputError, Taps
 from understudy.taps import unknown_layer
+from understudy.teachers import ModuleTeacher
 
 
 def close(received: dict, expected: dict, **tolerance: float) -> None:
@@ -162,7 +165,84 @@ def test_removed_taps_leave_the_model_as_it_was() -> None:
 
 
 def test_a_path_looks_through_wrappers(two_processes: TwoProcesses) -> None:
-    assert two_processes.run(wrapped_paths) == [[["block.0"]] * 3] * 2
+    assert two_processes.run(wrapped_paths) == [[["block.0", "head.weight"]] * 3] * 2
+
+
+# Parameters.
+
+
+def test_the_path_of_a_parameter_reads_the_parameter_with_its_gradient() -> None:
+    network, inputs = Network(), raw_batch()[0]
+    taps = Taps(network, ["stem", "head.weight", "stem.bias"])
+    with taps.reading() as features:
+        network(inputs)
+    assert list(features) == ["stem", "head.weight", "stem.bias"]
+    features["head.weight"].square().sum().backward()
+    torch.testing.assert_close(network.head.weight.grad, 2 * network.head.weight.detach())
+
+
+def test_what_a_parameter_is_later_is_read_later() -> None:
+    network = Network()
+    taps = Taps(network, ["head.weight"])
+    network.head.weight = nn.Parameter(torch.ones(3, 6))
+    with taps.reading() as features:
+        network(raw_batch()[0])
+    assert features["head.weight"] is network.head.weight
+
+
+def test_a_teachers_parameter_is_a_constant() -> None:
+    teacher = ModuleTeacher(Network(), task=Classification())
+    weight = teacher.observe(Batch(raw_batch()[0]), ("head.weight",)).features["head.weight"]
+    assert not weight.requires_grad
+    assert torch.equal(weight, teacher.module.head.weight)
+
+
+def test_a_deep_copy_reads_its_own_parameters() -> None:
+    student, teacher = pair()
+    method = Hint(student_layer="head.weight", teacher_layer="head.weight")
+    distiller = Distiller(student, teacher, method, example=raw_batch())
+    clone = copy.deepcopy(distiller)
+    clone(raw_batch()).loss.backward()
+    assert clone.student.head.weight.grad is not None
+    assert student.head.weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("path", "nearest"),
+    [("head.wieght", "'head'"), ("haed.weight", "'head.weight'"), ("blok", "'block'"), ("block.0.bias2", "'block.0'")],
+)
+def test_an_unknown_parameter_is_named_with_the_nearest(path: str, nearest: str) -> None:
+    with pytest.raises(InputError, match=rf"model has no layer '{path}'; nearest: .*{nearest}.*lists all 7"):
+        Taps(Network(), [path])
+
+
+def test_unknown_paths_of_both_networks_are_named_at_once() -> None:
+    method = Hint(student_layer="head.wheight", teacher_layer="steem.weight")
+    with pytest.raises(InputError) as caught:
+        Distiller(*pair(), method, example=raw_batch())
+    assert [line.split(";")[0] for line in str(caught.value).splitlines()] == [
+        "student has no layer 'head.wheight'",
+        "teacher has no layer 'steem.weight'",
+    ]
+
+
+def test_a_frozen_parameter_is_no_feature_without_a_gradient() -> None:
+    student, teacher = pair()
+    student.head.requires_grad_(False)
+    method = Hint(student_layer="head.weight", teacher_layer="head.weight")
+    Distiller(student, teacher, method, example=raw_batch())(raw_batch()).loss.backward()
+
+
+def test_two_processes_average_the_gradient_of_a_parameter_that_is_read(two_processes: TwoProcesses) -> None:
+    expected = two_processes.alone(loss_on_a_parameter, None)
+    for answer in two_processes.run(loss_on_a_parameter):
+        close(answer, expected, rtol=1e-10, atol=1e-12)
+
+
+@needs_compiler
+def test_a_parameter_of_a_compiled_student_is_its_own(two_processes: TwoProcesses) -> None:
+    expected, received = two_processes.alone(compiled_parameter)
+    close(received, expected, rtol=1e-4, atol=1e-5)
 
 
 # What training frameworks do to a model.

@@ -1,9 +1,13 @@
 """Views against a reference that treats one image at a time, pixel by pixel."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy.stats import beta
 
 from understudy.errors import InputError
 from understudy.views import Views, folded, random_below, random_bits
@@ -49,6 +53,36 @@ def naive(views, image, sample, *, view, seed):
                 from_x = width - 1 - from_x
             result[:, y, x] = image[:, _mirror(from_y + top, height), _mirror(from_x + left, width)]
     return result
+
+
+def naive_mix(views, image, other, sample, *, view, seed):
+    """The same for mixing: the mixed image, and the share of the first."""
+
+    def draw(bound, stream):
+        return _splitmix(sample, folded(seed, view, stream), bound)
+
+    concentration = views.mixup or views.cutmix
+    share = beta.ppf((draw(4096, 8) + 0.5) / 4096, concentration, concentration)
+    channels, height, width = image.shape
+    if views.mixup:
+        pixels = [
+            [
+                [share * float(image[c, y, x]) + (1 - share) * float(other[c, y, x]) for x in range(width)]
+                for y in range(height)
+            ]
+            for c in range(channels)
+        ]
+        return torch.tensor(pixels), share
+    result, pasted = image.clone(), 0
+    sides = [int(size * math.sqrt(1 - share)) for size in (height, width)]
+    centre_y, centre_x = draw(height, 9), draw(width, 10)
+    for y in range(height):
+        for x in range(width):
+            below, beside = y - (centre_y - sides[0] // 2), x - (centre_x - sides[1] // 2)
+            if 0 <= below < sides[0] and 0 <= beside < sides[1]:
+                result[:, y, x] = other[:, y, x]
+                pasted += 1
+    return result, 1 - pasted / (height * width)
 
 
 def _mirror(position, size):
@@ -183,3 +217,107 @@ def test_description_says_what_happens():
     assert ALL.describe() == (
         "cropped after 2 px of reflected padding, mirrored at random, shifted by up to 2 px, a square of 3 px cut out"
     )
+
+
+MIXING = st.builds(Views, mixup=st.floats(0.1, 8.0)) | st.builds(Views, cutmix=st.floats(0.1, 8.0))
+
+
+@given(views=MIXING, ids=st.lists(st.integers(0, 2**40), min_size=1, max_size=6), view=st.integers(0, 999))
+@settings(max_examples=60, deadline=None)
+def test_a_mixed_batch_is_what_the_loop_makes_of_each_pair(views, ids, view):
+    ids = torch.tensor(ids)
+    images, others = images_of(ids), images_of(ids + 1)
+    before = images.clone(), others.clone()
+    expected = [
+        naive_mix(views, image, other, int(sample), view=view, seed=7)
+        for image, other, sample in zip(images, others, ids, strict=True)
+    ]
+    for dtype in (torch.uint8, torch.float32):
+        mixed, shares = views.mix(images.to(dtype), others.to(dtype), ids, view=view, seed=7)
+        assert mixed.dtype == (dtype if views.cutmix else torch.float32)
+        torch.testing.assert_close(mixed.float(), torch.stack([image for image, _ in expected]).float())
+        torch.testing.assert_close(shares.double(), torch.tensor([share for _, share in expected]).double())
+    assert torch.equal(images, before[0])
+    assert torch.equal(others, before[1])
+
+
+def test_mixing_leaves_float_images_alone():
+    ids = torch.arange(4)
+    images, others = images_of(ids, dtype=torch.float32), images_of(ids + 1, dtype=torch.float32)
+    before = images.clone(), others.clone()
+    for views in (Views(mixup=1.0), Views(cutmix=1.0)):
+        views.mix(images, others, ids, view=0, seed=0)
+        assert torch.equal(images, before[0])
+        assert torch.equal(others, before[1])
+
+
+@given(views=MIXING, order=st.permutations(range(9)), cut=st.integers(1, 8))
+@settings(max_examples=40, deadline=None)
+def test_how_samples_are_mixed_does_not_depend_on_order_and_batch(views, order, cut):
+    def mixed(ids):
+        return views.mix(images_of(ids), images_of(ids + 1), ids, view=3, seed=0)
+
+    ids = torch.arange(9) * 1009
+    whole, shuffled = mixed(ids), ids[torch.tensor(order)]
+    parts = [torch.cat(pair) for pair in zip(mixed(shuffled[:cut]), mixed(shuffled[cut:]), strict=True)]
+    for part, everything in zip(parts, whole, strict=True):
+        assert torch.equal(part, everything[torch.tensor(order)])
+
+
+def test_partners_are_drawn_for_each_sample_from_as_many_as_it_may_meet():
+    ids, among = torch.arange(2000) * 31, torch.arange(2000) % 7 + 1
+    drawn = Views(mixup=1.0).partners(ids, among=among, view=2, seed=5)
+    expected = [
+        _splitmix(sample, folded(5, 2, 7), bound) for sample, bound in zip(ids.tolist(), among.tolist(), strict=True)
+    ]
+    assert drawn.tolist() == expected
+    assert all(drawn[among == bound].unique().tolist() == list(range(bound)) for bound in range(1, 8))
+    other = Views(mixup=1.0).partners(ids, among=2000, view=3, seed=5)
+    assert (other != Views(mixup=1.0).partners(ids, among=2000, view=2, seed=5)).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("concentration", [1e-4, 0.1, 0.4, 1.0, 8.0, 1e4])
+def test_shares_are_distributed_as_beta(concentration):
+    ids = torch.arange(50_000)
+    images = torch.zeros(50_000, 1, 1, 1)
+    shares = Views(mixup=concentration).mix(images, images, ids, view=0, seed=0)[1].double()
+    assert abs(shares.mean() - 0.5) < 0.01
+    torch.testing.assert_close(shares.var(), torch.tensor(0.25 / (2 * concentration + 1)).double(), rtol=0.03, atol=0.0)
+    near_the_ends = ((shares < 0.01) | (shares > 0.99)).double().mean()
+    assert abs(near_the_ends - 2 * beta.cdf(0.01, concentration, concentration)) < 0.01
+
+
+def test_a_share_of_one_is_the_image_and_of_zero_the_other():
+    ids = torch.arange(200)
+    images, others = images_of(ids, dtype=torch.float32), images_of(ids + 1, dtype=torch.float32)
+    for views in (Views(mixup=1e-6), Views(cutmix=1e-6)):
+        mixed, shares = views.mix(images, others, ids, view=0, seed=0)
+        first = shares == 1.0
+        assert 60 < first.sum() < 140
+        assert torch.equal(mixed[first], images[first])
+        assert views.cutmix or torch.equal(mixed[shares == 0.0], others[shares == 0.0])
+
+
+def test_known_mixes_stay():
+    """A recording of a teacher on mixed views is only good as long as these do not change."""
+    ids, images = torch.arange(4), torch.zeros(4, 1, 1, 1)
+    assert Views(mixup=1.0).partners(ids, among=1000, view=0, seed=0).tolist() == [545, 676, 735, 557]
+    assert (Views(mixup=1.0).mix(images, images, ids, view=0, seed=0)[1] * 8192).tolist() == [
+        3337.0,
+        6633.0,
+        295.0,
+        1547.0,
+    ]
+
+
+def test_impossible_mixing_is_refused():
+    with pytest.raises(ValidationError, match="`mixup` and `cutmix` are both given, expected one of them"):
+        Views(mixup=1.0, cutmix=1.0)
+    for wrong in (-0.1, float("nan"), float("inf")):
+        with pytest.raises(ValidationError, match="mixup"):
+            Views(mixup=wrong)
+    assert not ALL.mixes
+    assert Views(mixup=0.2).mixes
+    assert Views(cutmix=0.2).changes
+    assert Views(mixup=0.2, flip=True).describe() == "mirrored at random, averaged with another by mixup, α = 0.2"
+    assert Views(cutmix=1.0).describe() == "a box of another pasted in by cutmix, α = 1"

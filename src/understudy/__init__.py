@@ -12,40 +12,52 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from understudy import functional
+    from understudy.balancing import Balance, GradientNorm, LearnedUncertainty
     from understudy.batch import IGNORE_INDEX, Batch
+    from understudy.cohort import Cohort
     from understudy.distiller import Distiller, Step
     from understudy.doctor import Finding, diagnose
     from understudy.engine.fit import Fitted, fit
+    from understudy.engine.generated import GeneratedLoader
+    from understudy.engine.generation import Generation
     from understudy.engine.plan import Execution
     from understudy.engine.training import Optimizer, Training
     from understudy.errors import InputError, RunError, UnderstudyError
     from understudy.knowledge import Knowledge
     from understudy.methods import *  # noqa: F403
     from understudy.objective import Method, Objective
+    from understudy.reused_head import ReusedHead, reuse_head
     from understudy.schedules import Cosine, Linear, OneCycle, Schedule
     from understudy.schedules import Step as StepSchedule
     from understudy.sources.loader import Loader
     from understudy.sources.splits import Subset
     from understudy.taps import Taps
     from understudy.tasks import Classification, ImageClassification, Task
-    from understudy.teachers import Ensemble, ModuleTeacher, Teacher
+    from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, Teacher
     from understudy.views import Views
 
 # Where each name lives: a module of the package, and the name there when it is another one. All other names in capitals
 # are methods.
 _HOME = {
     "IGNORE_INDEX": "batch",
+    "AverageTeacher": "teachers",
+    "Balance": "balancing",
     "Batch": "batch",
     "Classification": "tasks",
+    "Cohort": "cohort",
     "Cosine": "schedules",
     "Distiller": "distiller",
     "Ensemble": "teachers",
     "Execution": "engine.plan",
     "Finding": "doctor",
     "Fitted": "engine.fit",
+    "GeneratedLoader": "engine.generated",
+    "Generation": "engine.generation",
+    "GradientNorm": "balancing",
     "ImageClassification": "tasks",
     "InputError": "errors",
     "Knowledge": "knowledge",
+    "LearnedUncertainty": "balancing",
     "Linear": "schedules",
     "Loader": "sources.loader",
     "Method": "objective",
@@ -53,6 +65,7 @@ _HOME = {
     "Objective": "objective",
     "OneCycle": "schedules",
     "Optimizer": "engine.training",
+    "ReusedHead": "reused_head",
     "RunError": "errors",
     "Schedule": "schedules",
     "Step": "distiller",
@@ -66,6 +79,7 @@ _HOME = {
     "Views": "views",
     "diagnose": "doctor",
     "fit": "engine.fit",
+    "reuse_head": "reused_head",
 }
 
 

@@ -23,8 +23,13 @@ class Batch:
             a position has no label. None when nothing is labelled.
         mask: bool, same shape as ``targets``: which positions count at all (False for padding). None: all do.
         ids: int64 (batch,), the stable id of each sample, for errors and recordings.
-        labelled_total: labelled positions per micro-batch and process, averaged over the whole optimizer step.
-            Set by the engine when several micro-batches make one step, so that the mean of the parts is the
+        label_pairs: int64, the shape of ``targets`` and 2, where every sample is mixed of two: the labels of both,
+            ``IGNORE_INDEX`` for one that has none. No single label is true then, so all ``targets`` are
+            ``IGNORE_INDEX``, and what reads only those (a metric, a method about the true class) sees no label
+            rather than a wrong one. None: nothing is mixed.
+        shares: float, the shape of ``targets``, beside ``label_pairs``: how much of each is the first of the two.
+        labelled_total: :attr:`supervised` positions per micro-batch and process, averaged over the whole optimizer
+            step. Set by the engine when several micro-batches make one step, so that the mean of the parts is the
             mean of the whole. None: this batch stands alone.
         valid_total: the same for the positions that count.
     """
@@ -33,12 +38,14 @@ class Batch:
     targets: Tensor | None = None
     mask: Tensor | None = None
     ids: Tensor | None = None
+    label_pairs: Tensor | None = None
+    shares: Tensor | None = None
     labelled_total: Tensor | None = None
     valid_total: Tensor | None = None
 
     @property
     def labelled(self) -> Tensor:
-        """Bool, shape of ``targets``: the positions that carry a label and count.
+        """Bool, shape of ``targets``: the positions that carry one label and count.
 
         Raises:
             ValueError: when the batch has no targets.
@@ -47,6 +54,18 @@ class Batch:
             raise ValueError("this batch has no targets")
         labelled = self.targets != IGNORE_INDEX
         return labelled if self.mask is None else labelled & self.mask
+
+    @property
+    def supervised(self) -> Tensor:
+        """Bool, shape of ``targets``: the positions whose label is known, of mixed ones both labels, and that count.
+
+        Raises:
+            ValueError: when the batch has no targets.
+        """
+        if self.label_pairs is None:
+            return self.labelled
+        known = (self.label_pairs != IGNORE_INDEX).all(-1)
+        return known if self.mask is None else known & self.mask
 
     @property
     def device(self) -> torch.device:

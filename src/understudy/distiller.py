@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from understudy.batch import Batch
+from understudy.cohort import Cohort
 from understudy.errors import InputError, listing
-from understudy.knowledge import Knowledge, LayerPairs, Shapes
-from understudy.objective import BuiltObjective, Method, Objective
+from understudy.gathering import alone
+from understudy.knowledge import Knowledge, LayerPairs
+from understudy.objective import BuiltObjective, Method, Objective, sides
 from understudy.pairing import Anatomy, anatomy, pair_layers
-from understudy.taps import Taps, layer_of, unknown_layer, unwrapped
+from understudy.taps import Taps, of_member, paths_of, unreadable, unwrapped
 from understudy.tasks.classification import Classification
 from understudy.tasks.task import Task
+from understudy.teachers.average import AverageTeacher
+from understudy.teachers.ensemble import Ensemble
 from understudy.teachers.module import ModuleTeacher
 from understudy.teachers.teacher import Teacher
 
@@ -48,7 +53,7 @@ class Distiller(nn.Module):
     in its type.
 
     Args:
-        student: the network to train.
+        student: the network to train, or a :class:`~understudy.Cohort` of several that train together.
         teacher: a network, anything with ``observe(batch, taps)``, or None for training without a teacher.
         objective: one method, a sum of methods, or a list of them.
         example: one batch as the loader yields it. Student and teacher see it once, in eval mode, to check
@@ -56,7 +61,8 @@ class Distiller(nn.Module):
         task: how batches and models are read; classification when not given.
 
     Raises:
-        InputError: naming every layer that does not exist and every pair of shapes that does not fit.
+        InputError: naming every layer, student or teacher that does not exist and every pair of shapes that does
+            not fit.
     """
 
     teacher: Teacher | None
@@ -73,25 +79,27 @@ class Distiller(nn.Module):
         super().__init__()
         self.task = task or Classification()
         objective = Objective.of(objective)
-        if objective.needs_teacher and teacher is None:
-            needing = ", ".join(term.label for term in objective.terms if term.needs_teacher)
-            raise InputError(f"the objective's terms {needing} need a teacher, got None")
         if isinstance(teacher, nn.Module) and not isinstance(teacher, Teacher):
             teacher = ModuleTeacher(teacher, task=self.task)
-        if isinstance(teacher, ModuleTeacher):
-            _check_apart(student, teacher.module)
+        if self.task.batch(example).label_pairs is not None and objective.unmixable:
+            raise InputError("\n".join(objective.unmixable))
+        students = _students(student)
+        _check_names(objective, students, teacher)
+        for module in _networks(teacher).values():
+            _check_apart(student, module)
         self.student = student
         # Not an ordinary attribute: a teacher that happens to be a module must not become a submodule.
         self.__dict__["teacher"] = teacher
         if objective.wants_pairs:
-            objective = objective.paired(pairs_of(student, teacher, self.task.batch(example), self.task))
-        self._teacher_taps = objective.teacher_taps
-        _check_layers(student, teacher, objective)
-        self._taps = Taps(student, objective.student_taps)
+            objective = objective.paired(_pairs(students, teacher, self.task.batch(example), self.task))
+        taps, self.teacher_taps = _taps(objective, students)
+        _check_layers(students, taps, teacher, self.teacher_taps)
+        self._taps = {name: Taps(students[name], asked) for name, asked in taps.items()}
         try:
             self.objective = self._build(objective, self.task.batch(example))
         except InputError:
-            self._taps.remove()
+            for installed in self._taps.values():
+                installed.remove()
             raise
 
     def forward(self, batch: Any, *, progress: float | None = None) -> Step:
@@ -102,29 +110,43 @@ class Distiller(nn.Module):
             progress: how far the training is, 0 to 1; only scheduled weights need it.
         """
         batch = self.task.batch(batch)
-        teacher = self.teacher.observe(batch, self._teacher_taps) if self.teacher is not None else None
-        student = self._observe(batch, self.student)
+        teacher = self.teacher.observe(batch, self.teacher_taps) if self.teacher is not None else None
+        with self.objective.watching():
+            student = self._observe(batch, _students(self.student))
         _check_gradients(student)
         loss, terms = self.objective(student, teacher, batch, progress=progress)
         return Step(loss=loss, terms=terms, student=student, teacher=teacher)
 
-    def _observe(self, batch: Batch, student: nn.Module) -> Knowledge:
-        with self._taps.reading() as features:
-            knowledge = self.task.observe(student, batch)
-        return Knowledge(logits=knowledge.logits, features=features, mask=knowledge.mask)
+    def _observe(self, batch: Batch, students: Mapping[str | None, nn.Module]) -> Knowledge:
+        """What the student shows; of several what the first one shows, and each under its name."""
+        shown: dict[str | None, Knowledge] = {}
+        for name, network in students.items():
+            with self._taps[name].reading() as features:
+                knowledge = self.task.observe(network, batch)
+            shown[name] = replace(knowledge, features=features)
+        first = next(iter(shown.values()))
+        named = {name: knowledge for name, knowledge in shown.items() if name is not None}
+        return replace(first, members=named) if named else first
 
     def _build(self, objective: Objective, example: Batch) -> BuiltObjective:
-        """Run both networks once on the example, and build the objective for what they give."""
+        """Run all networks once on the example, and build the objective for what they give."""
         first = next(self.student.parameters(), None)
-        example = _beside(example, self.student)
-        with _undisturbed(unwrapped(self.student), example.device):
-            student = self._observe(example, unwrapped(self.student))
-            teacher = self.teacher.observe(example, self._teacher_taps) if self.teacher is not None else None
+        example = beside(example, self.student)
+        bare = {name: unwrapped(network) for name, network in _students(self.student).items()}
+        with undisturbed(unwrapped(self.student), example.device):
+            student = self._observe(example, bare)
+            teacher = self.teacher.observe(example, self.teacher_taps) if self.teacher is not None else None
         _check_gradients(student)
-        if teacher is not None and objective.compares_logits:
-            _check_logits(student.logits.shape, teacher.logits.shape)
-        built = objective.build(Shapes.of(student, teacher))
-        return built if first is None else built.to(first.device, first.dtype if first.is_floating_point() else None)
+        for term in objective.terms:
+            shown, answer = sides(term, student, teacher)
+            if answer is not None and term.needs_teacher and term.compares_logits:
+                _check_logits(shown.logits.shape, answer.logits.shape)
+        built = objective.build(student, teacher)
+        if first is not None:
+            built.to(first.device, first.dtype if first.is_floating_point() else None)
+        with undisturbed(unwrapped(self.student), example.device), alone():
+            built.begin(self.student, student, teacher, example)
+        return built
 
 
 def pairs_of(student: nn.Module, teacher: nn.Module | Teacher | None, example: Batch, task: Task) -> LayerPairs:
@@ -132,14 +154,16 @@ def pairs_of(student: nn.Module, teacher: nn.Module | Teacher | None, example: B
 
     Args:
         student: the student; it is left as it was.
-        teacher: a network, or a teacher that runs one.
+        teacher: a network, or a teacher that runs one; None pairs the student with itself.
         example: a batch.
         task: how the networks are called.
 
     Raises:
         InputError: for a teacher without layers.
     """
-    if isinstance(teacher, ModuleTeacher):
+    if teacher is None:
+        teacher = student
+    if isinstance(teacher, ModuleTeacher | AverageTeacher):
         teacher = teacher.module
     if not isinstance(teacher, nn.Module):
         raise InputError(
@@ -148,21 +172,21 @@ def pairs_of(student: nn.Module, teacher: nn.Module | Teacher | None, example: B
         )
 
     def examined(network: nn.Module) -> Anatomy:
-        batch = _beside(example, network)
-        with _undisturbed(unwrapped(network), batch.device):
+        batch = beside(example, network)
+        with undisturbed(unwrapped(network), batch.device):
             return anatomy(network, lambda inner: task.observe(inner, batch).logits)
 
     return pair_layers(examined(student), examined(teacher))
 
 
-def _beside(example: Batch, network: nn.Module) -> Batch:
+def beside(example: Batch, network: nn.Module) -> Batch:
     """The example on the network's device."""
     first = next(network.parameters(), None)
     return example if first is None else example.to(first.device)
 
 
 @contextmanager
-def _undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
+def undisturbed(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Eval mode inside; afterwards every module's own mode and the random numbers are as before."""
     was_training = {module: module.training for module in network.modules()}
     devices = [device] if device.type == "cuda" else []
@@ -202,24 +226,102 @@ def _check_logits(student: torch.Size, teacher: torch.Size) -> None:
         )
 
 
-def _check_layers(student: nn.Module, teacher: Teacher | None, objective: Objective) -> None:
+def _students(student: nn.Module) -> dict[str | None, nn.Module]:
+    """The networks that train, by name; a single one has none."""
+    inner = unwrapped(student)
+    return dict(inner.members.items()) if isinstance(inner, Cohort) else {None: student}
+
+
+def _networks(teacher: Teacher | None) -> dict[str | None, nn.Module]:
+    """The live networks of a teacher, by name; a single one has none."""
+    members = teacher.members if isinstance(teacher, Ensemble) else {None: teacher}
+    return {name: one.module for name, one in members.items() if isinstance(one, ModuleTeacher | AverageTeacher)}
+
+
+def _taps(
+    objective: Objective, students: Mapping[str | None, nn.Module]
+) -> tuple[dict[str | None, tuple[str, ...]], tuple[str, ...]]:
+    """Which layers are read of each student, and which of the teachers."""
+    first = next(iter(students))
+    of_student: dict[str | None, list[str]] = {name: [] for name in students}
+    of_teacher = []
+    for term in objective.terms:
+        of_student[term.student if term.student is not None else first] += term.student_taps
+        if term.teacher in students and term.teacher is not None:
+            of_student[term.teacher] += term.teacher_taps
+        else:
+            of_teacher += [of_member(term.teacher, tap) for tap in term.teacher_taps]
+    unique = {name: tuple(dict.fromkeys(taps)) for name, taps in of_student.items()}
+    return unique, tuple(dict.fromkeys(of_teacher))
+
+
+def _pairs(
+    students: Mapping[str | None, nn.Module], teacher: Teacher | None, example: Batch, task: Task
+) -> Callable[[Method], LayerPairs]:
+    """Which layers of a term's student and of whoever teaches it belong together; without a teacher, its own."""
+
+    @functools.cache
+    def found(student: str | None, asked: str | None, alone: bool) -> LayerPairs:
+        learner = students[student] if student in students else next(iter(students.values()))
+        if alone:
+            return pairs_of(learner, None, example, task)
+        if asked is not None and asked in students:
+            return pairs_of(learner, students[asked], example, task)
+        named = teacher.members[asked] if asked is not None and isinstance(teacher, Ensemble) else teacher
+        return pairs_of(learner, named, example, task)
+
+    return lambda term: found(term.student, term.teacher, not term.needs_teacher)
+
+
+def _check_names(
+    objective: Objective, students: Mapping[str | None, nn.Module], teacher: Teacher | nn.Module | None
+) -> None:
+    """Every student and teacher that a term names must be there, and every term that needs a teacher must have one."""
+    learners = [name for name in students if name is not None]
+    teachers = [name for name in (teacher.members if isinstance(teacher, Ensemble) else ()) if name is not None]
+    problems = [f"a student and a teacher are both called {name!r}" for name in learners if name in teachers]
+    for term in objective.terms:
+        if term.student is not None and term.student not in learners:
+            known = f"the students are {listing(learners)}" if learners else "there is only one, which has no name"
+            problems.append(f"{term.label}: there is no student {term.student!r}; {known}")
+        if term.teacher is not None and term.teacher not in (*learners, *teachers):
+            known = listing([*teachers, *learners])
+            remedy = f"expected one of {known}" if known else "there is only one, so leave the name out"
+            problems.append(f"{term.label}: there is no teacher {term.teacher!r}; {remedy}")
+        if term.teacher is not None and term.teacher == (term.student or next(iter(learners), None)):
+            problems.append(f"{term.label}: the student {term.teacher!r} cannot be its own teacher")
+    if problems:
+        raise InputError("\n".join(problems))
+    needing = [term.label for term in objective.terms if term.needs_teacher and term.teacher not in learners]
+    if needing and teacher is None:
+        raise InputError(f"the objective's terms {', '.join(needing)} need a teacher, got None")
+
+
+def _check_layers(
+    students: Mapping[str | None, nn.Module],
+    student_taps: Mapping[str | None, tuple[str, ...]],
+    teacher: Teacher | None,
+    teacher_taps: tuple[str, ...],
+) -> None:
     """Name all the layers that are missing, on both sides, at once."""
-    sides = [(student, objective.student_taps, "student")]
-    if isinstance(teacher, ModuleTeacher):
-        sides.append((teacher.module, objective.teacher_taps, "teacher"))
+    wanted = [("student", name, network, student_taps[name]) for name, network in students.items()]
+    for name, network in _networks(teacher).items():
+        wanted.append(("teacher", name, network, teacher_taps if name is None else paths_of(name, teacher_taps)))
     problems = []
-    for model, taps, whose in sides:
-        layers = dict(unwrapped(model).named_modules())
-        missing = dict.fromkeys(layer_of(tap) for tap in taps if layer_of(tap) not in layers)
-        problems += [unknown_layer(layer, layers, whose) for layer in missing]
+    for side, name, network, taps in wanted:
+        problems += unreadable(network, taps, side if name is None else f"{side} {name}")
     if problems:
         raise InputError("\n".join(problems))
 
 
 def _check_gradients(student: Knowledge) -> None:
     """At every step, for nanoseconds: activation checkpointing is often only active in train mode."""
-    for path, feature in student.features.items():
-        if torch.is_grad_enabled() and student.logits.requires_grad and not feature.requires_grad:
+    named = [
+        (f"{name}/{path}", feature) for name, one in student.members.items() for path, feature in one.features.items()
+    ]
+    for path, feature in named or student.features.items():
+        frozen = not feature.requires_grad and not isinstance(feature, nn.Parameter)
+        if torch.is_grad_enabled() and student.logits.requires_grad and frozen:
             raise InputError(
                 f"student layer {path!r} gives a feature without a gradient, so a loss on it would train nothing. "
                 "It is frozen, or inside a reentrant activation checkpoint: use checkpoint(..., use_reentrant=False)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import Field, model_validator
@@ -11,20 +11,22 @@ from torch import Size, Tensor, nn
 
 from understudy.batch import Batch
 from understudy.errors import InputError
-from understudy.functional.layout import as_map, as_tokens, as_vector
+from understudy.functional.layout import as_first_token, as_map, as_tokens, as_vector
 from understudy.functional.reduction import connected_zero
 from understudy.gathering import together
 from understudy.knowledge import Knowledge, LayerPairs, Shapes
 from understudy.objective import Method
 
-Form = Literal["any", "map", "tokens", "vector"]
+Form = Literal["any", "map", "tokens", "vector", "first"]
 Layers = str | Annotated[tuple[str, ...], Field(min_length=1)]
+Made = TypeVar("Made")
 
 _READ: dict[Form, Callable[[Tensor], Tensor]] = {
     "any": lambda feature: feature,
     "map": as_map,
     "tokens": as_tokens,
     "vector": as_vector,
+    "first": as_first_token,
 }
 
 
@@ -33,7 +35,9 @@ class FeatureMethod(Method):
 
     A method of its own overrides :meth:`compare`, and :meth:`adapter` if the student's feature has to be mapped
     first; one that owns more than an adapter overrides :meth:`join`. Where every position has logits of its own
-    (tokens, pixels) and the feature has the same positions, each position is a row, (positions, channels).
+    (tokens, pixels) and the feature has the same positions, each position is a row, (positions, channels). So is each
+    token, where a sample has one row of logits and the task says which of its tokens are real; maps have no tokens.
+    Only samples are counted over a whole optimizer step: a mean over their tokens is that of each micro-batch.
     """
 
     compares_logits: ClassVar[bool] = False
@@ -48,9 +52,13 @@ class FeatureMethod(Method):
     """Dotted path of the teacher's layer, or as many as the student's; ``auto`` finds them."""
 
     @model_validator(mode="after")
-    def _as_many_on_both_sides(self) -> FeatureMethod:
+    def _named_on_both_sides(self) -> FeatureMethod:
         if (self.student_layer == "auto") != (self.teacher_layer == "auto"):
             raise ValueError("name the layers of student and teacher both, or leave both at 'auto'")
+        return self
+
+    @model_validator(mode="after")
+    def _as_many_on_both_sides(self) -> FeatureMethod:
         student, teacher = _paths(self.student_layer), _paths(self.teacher_layer)
         if len(student) != len(teacher):
             raise ValueError(
@@ -67,6 +75,11 @@ class FeatureMethod(Method):
     def teacher_taps(self) -> tuple[str, ...]:
         """The teacher's layers; none before ``auto`` is resolved."""
         return _paths(self.teacher_layer)
+
+    @property
+    def layers(self) -> list[tuple[str, str]]:
+        """The pairs of layers that are compared, student's and teacher's; none before ``auto`` is resolved."""
+        return list(zip(_paths(self.student_layer), _paths(self.teacher_layer), strict=True))
 
     @property
     def wants_pairs(self) -> bool:
@@ -127,21 +140,32 @@ class FeatureMethod(Method):
         Raises:
             InputError: naming every pair that does not fit.
         """
-        problems, forms, joined = [], [], []
-        for student, teacher in zip(self.student_taps, self.teacher_taps, strict=True):
+        made = self.of_each_pair(shapes, lambda form, student, teacher: (form, self.join(student, teacher)))
+        return FeatureTerm(self, [form for form, _ in made], [joined for _, joined in made])
+
+    def of_each_pair(self, shapes: Shapes, make: Callable[[Form, Size, Size], Made]) -> list[Made]:
+        """What is made of each pair of layers, in their order; for a method that compares all pairs together.
+
+        Args:
+            shapes: of the layers, as the networks gave them.
+            make: takes the form in which a pair is read, and the shapes of both in that form, the batch first.
+
+        Raises:
+            InputError: naming every pair that does not fit.
+        """
+        problems, made = [], []
+        for student, teacher in self.layers:
             try:
-                shown = [
-                    _rows(torch.empty(shape, device="meta"), shapes.student_logits[:-1]).shape
-                    for shape in (shapes.student[student], shapes.teacher[teacher])
-                ]
+                pair = shapes.student[student], shapes.teacher[teacher]
+                positions = _positions(self, pair, shapes.student_logits[:-1], shapes.tokens)
+                shown = [_rows(torch.empty(shape, device="meta"), positions).shape for shape in pair]
                 form = common_form(self.form, *shown)
-                joined.append(self.join(*(shape_read(form, shape) for shape in shown)))
-                forms.append(form)
+                made.append(make(form, *(shape_read(form, shape) for shape in shown)))
             except InputError as error:
                 problems.append(f"{self.label} ({student!r} to {teacher!r}): {error}")
         if problems:
             raise InputError("\n".join(problems))
-        return FeatureTerm(self, forms, joined)
+        return made
 
 
 class RelationMethod(FeatureMethod):
@@ -222,17 +246,76 @@ class FeatureTerm(nn.Module):
 
     def forward(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """The sum over the pairs."""
-        positions = student.logits.shape[:-1]
-        losses = []
-        paths = zip(self.method.student_taps, self.method.teacher_taps, self.forms, self.joined, strict=True)
-        for student_path, teacher_path, form, joined in paths:
-            feature, answer = student.features[student_path], teacher.features[teacher_path]
-            aligned = len(positions) == 1 or _has_positions(feature, positions)
+        pairs = compared(self.method, self.forms, student, teacher, batch)
+        losses = [joined(*pair) for joined, pair in zip(self.joined, pairs, strict=True)]
+        return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+
+
+def compared(
+    method: FeatureMethod, forms: Sequence[Form], student: Knowledge, teacher: Knowledge, batch: Batch
+) -> list[tuple[Tensor, Tensor, Tensor | None, Tensor | None]]:
+    """The features of each pair of layers in their form, (n, ...), which rows count, and how many in the whole step.
+
+    Args:
+        method: whose layers they are.
+        forms: how each pair is read.
+        student: what the student showed.
+        teacher: what the teacher answered.
+        batch: the samples.
+    """
+    tokens, pairs = student.tokens, []
+    for (student_path, teacher_path), form in zip(method.layers, forms, strict=True):
+        feature, answer = student.features[student_path], teacher.features[teacher_path]
+        of_logits, shapes = student.logits.shape[:-1], (feature.shape, answer.shape)
+        positions = _positions(method, shapes, of_logits, None if tokens is None else tokens.shape)
+        if tokens is not None and len(positions) > len(of_logits):
+            mask, total = (tokens if student.mask is None else tokens & student.mask[:, None]).flatten(), None
+        else:
+            aligned = len(of_logits) == 1 or _has_positions(feature.shape, of_logits)
             mask = student.mask.flatten() if aligned and student.mask is not None else None
             total = batch.valid_total if aligned else None
-            feature, answer = _READ[form](_rows(feature, positions)), _READ[form](_rows(answer, positions))
-            losses.append(joined(feature, answer, mask, total))
-        return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+            if len(of_logits) == 1:
+                feature = _without_padding(form, feature, tokens)
+                answer = _without_padding(form, answer, teacher.tokens)
+        feature, answer = _READ[form](_rows(feature, positions)), _READ[form](_rows(answer, positions))
+        pairs.append((feature, answer, mask, total))
+    return pairs
+
+
+def tokens_of_samples(
+    student: Knowledge, batch: Batch, count: int
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """For a method that compares the tokens within each sample: what counts.
+
+    Args:
+        student: what the student showed.
+        batch: the samples.
+        count: tokens of the feature.
+
+    Returns:
+        Which tokens are real, (batch, tokens), which samples count, (batch,), and how many in the whole step; None
+        each where all do. Where tokens have logits of their own, those that count are the real ones.
+    """
+    by_sample = student.logits.ndim == 2
+    tokens = student.mask if student.tokens is None and not by_sample else student.tokens
+    real = tokens if tokens is not None and tokens.shape == (len(student.logits), count) else None
+    return (real, student.mask, batch.valid_total) if by_sample else (real, None, None)
+
+
+def vector_per_row(feature: Tensor, student: Knowledge) -> Tensor:
+    """A feature as one vector for each row of logits, (rows, channels): the mean over pixels, or over real tokens.
+
+    Args:
+        feature: (batch, channels), (batch, tokens, channels), (batch, channels, height, width), or with all the
+            positions of the logits, each of which is a row then.
+        student: the network that showed it.
+
+    Raises:
+        InputError: for a feature of another shape.
+    """
+    positions = student.logits.shape[:-1]
+    kept = feature if len(positions) > 1 else _without_padding("vector", feature, student.tokens)
+    return as_vector(_rows(kept, positions))
 
 
 def common_form(wanted: Form, student: Sequence[int], teacher: Sequence[int]) -> Form:
@@ -267,12 +350,27 @@ def _paths(layers: Layers) -> tuple[str, ...]:
     return layers
 
 
+def _positions(method: FeatureMethod, pair: Sequence[Size], logits: Size, tokens: Size | None) -> Size:
+    """What has a row of its own in a pair of features: the positions of the logits, or the tokens of the samples."""
+    if tokens is None or len(logits) > 1 or method.batch_coupled or method.form not in ("any", "tokens"):
+        return logits
+    return tokens if all(_has_positions(feature, tokens) for feature in pair) else logits
+
+
 def _rows(feature: Tensor, positions: Size) -> Tensor:
-    """A feature that has the positions of the logits, with one row for each of them; any other as it is."""
-    if len(positions) > 1 and _has_positions(feature, positions):
+    """A feature that has all these positions, with one row for each of them; any other as it is."""
+    if len(positions) > 1 and _has_positions(feature.shape, positions):
         return feature.flatten(0, len(positions) - 1)
     return feature
 
 
-def _has_positions(feature: Tensor, positions: Size) -> bool:
-    return feature.ndim == len(positions) + 1 and feature.shape[:-1] == positions
+def _without_padding(form: Form, feature: Tensor, tokens: Tensor | None) -> Tensor:
+    """Zeros in place of padding, of samples that stay whole; read as a vector, the mean of the real tokens."""
+    if form == "map" or tokens is None or not _has_positions(feature.shape, tokens.shape):
+        return feature
+    kept = feature.masked_fill(~tokens[..., None], 0.0)
+    return kept.sum(1) / tokens.sum(1, keepdim=True).clamp_min(1).to(kept.dtype) if form == "vector" else kept
+
+
+def _has_positions(feature: Size, positions: Size) -> bool:
+    return len(feature) == len(positions) + 1 and feature[:-1] == positions

@@ -1,4 +1,4 @@
-"""Rows of all processes together, for losses that compare the samples of a batch with each other."""
+"""Rows of all processes together, and of past batches, for losses that compare samples with each other."""
 
 from __future__ import annotations
 
@@ -96,3 +96,20 @@ def together(
     if total is None:
         return student, teacher, 1.0
     return student, teacher, len(student) / (process_count() * positive(total))
+
+
+@torch.no_grad()
+def remember(place: Tensor, *memories: tuple[Tensor, Tensor]) -> None:
+    """Put rows in the places of those that have been there longest; of more rows than places, the last ones.
+
+    Args:
+        place: int64 scalar, the place of the oldest row; moved on in place.
+        memories: pairs of a memory (size, ...), changed in place, and what comes into it, (n, ...); the same numbers
+            of rows in all of them.
+    """
+    size = len(memories[0][0])
+    count = min(len(memories[0][1]), size)
+    places = (place + torch.arange(count, device=place.device)) % size
+    for memory, rows in memories:
+        memory.index_copy_(0, places, rows[len(rows) - count :].to(memory.dtype))
+    place.add_(count).remainder_(size)

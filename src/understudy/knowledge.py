@@ -16,11 +16,20 @@ class Knowledge:
         logits: (..., classes), unnormalised scores; the class dimension is always the last one.
         features: outputs of the tapped layers, by dotted path, as the layers gave them.
         mask: bool, shape of ``logits`` without the class dimension: the positions that count. None: all do.
+        tokens: bool (batch, tokens): which tokens of each sample are real, for features (batch, tokens, channels) of a
+            network whose logits are per sample; False for padding. None: all are.
+        members: the same of each of several students or teachers, by name; empty for a single one.
     """
 
     logits: Tensor
     features: Mapping[str, Tensor] = field(default_factory=dict)
     mask: Tensor | None = None
+    tokens: Tensor | None = None
+    members: Mapping[str, Knowledge] = field(default_factory=dict)
+
+    def of(self, name: str | None) -> Knowledge:
+        """What one of several networks showed; without a name, what they show together."""
+        return self if name is None else self.members[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +41,14 @@ class Shapes:
         teacher: the same for the teacher; empty when there is none.
         student_logits: shape of the student's logits.
         teacher_logits: shape of the teacher's logits, None without a teacher.
+        tokens: shape of the student's mask of real tokens, None without one.
     """
 
     student: Mapping[str, Size]
     teacher: Mapping[str, Size]
     student_logits: Size
     teacher_logits: Size | None
+    tokens: Size | None = None
 
     @staticmethod
     def of(student: Knowledge, teacher: Knowledge | None) -> Shapes:
@@ -47,7 +58,23 @@ class Shapes:
             teacher={path: feature.shape for path, feature in teacher.features.items()} if teacher else {},
             student_logits=student.logits.shape,
             teacher_logits=teacher.logits.shape if teacher else None,
+            tokens=student.tokens.shape if student.tokens is not None else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """An attention layer of a network.
+
+    Attributes:
+        path: of the layer.
+        projections: the layers inside that make its queries, keys and values, or the one that makes all three.
+        matrices: how a tap reads its attention matrices, (batch, heads, tokens, tokens); None when it keeps them.
+    """
+
+    path: str
+    projections: tuple[str, ...]
+    matrices: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +84,23 @@ class LayerPairs:
     Attributes:
         stages: the ends of corresponding stages, from the input to the output.
         penultimate: at most one pair: the features that the last layer classifies.
+        classifier: at most one pair: the single linear layers that give the logits.
+        attentions: all attention layers of the student, and all of the teacher.
     """
 
     stages: tuple[tuple[str, str], ...] = ()
     penultimate: tuple[tuple[str, str], ...] = ()
+    classifier: tuple[tuple[str, str], ...] = ()
+    attentions: tuple[tuple[Attention, ...], tuple[Attention, ...]] = ((), ())
+
+    def attention(self, side: int, layer: str) -> Attention | None:
+        """The attention layer that a layer is, or the only one inside of it.
+
+        Args:
+            side: 0 of the student, 1 of the teacher.
+            layer: an attention layer, the layer that makes its queries, keys and values, or one around it.
+        """
+        known = self.attentions[side]
+        same = [attention for attention in known if layer in (attention.path, *attention.projections)]
+        found = same or [attention for attention in known if attention.path.startswith(f"{layer}.")]
+        return found[0] if len(found) == 1 else None

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor, nn
 
+from understudy.balancing import Balance
 from understudy.batch import Batch
 from understudy.errors import InputError, listing
 from understudy.knowledge import Knowledge, LayerPairs, Shapes
 from understudy.schedules import AnySchedule, Schedule, value_at
 from understudy.spec import Spec
+from understudy.taps import of_member
 
 Weight = Annotated[float, Field(ge=0.0)] | AnySchedule
 
@@ -30,17 +33,35 @@ class Method(Spec):
     paper: ClassVar[str]
     """The publication the method follows."""
     needs_teacher: ClassVar[bool] = True
-    """Whether the term is part of the distillation, or also of the control that has no teacher."""
+    """Whether the term reads what a teacher answers."""
+    self_taught: ClassVar[bool] = False
+    """Whether a term that needs no teacher still is distillation, as the student teaches itself."""
     compares_logits: ClassVar[bool] = True
     """Whether the term, if it needs a teacher, needs one with the student's own classes."""
     batch_coupled: ClassVar[bool] = False
     """Whether the samples of a batch are compared with each other, those of all processes included."""
+    needs_one_label: ClassVar[bool] = False
+    """Whether the term says nothing without the one true class of a sample; a mix of two samples has none."""
 
     kind: str
     weight: Weight = 1.0
     """Factor of the term in the sum: a number, or a schedule over the training."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")] | None = None
     """How the term is called in logs; the kind, when not given. Two terms of one kind need names."""
+    student: str | None = None
+    """Which of several students that train together learns from the term; the first one when not given."""
+    teacher: str | None = None
+    """Which of several teachers, or which other student, the term asks; all teachers together when not given."""
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
+        """Students and teachers are named only where there are several."""
+        unnamed = {name for name in ("student", "teacher") if getattr(self, name) is None}
+        return (item for item in super().__repr_args__() if item[0] not in unnamed)
+
+    @property
+    def distils(self) -> bool:
+        """Whether the term is part of the distillation, and not also of the control that goes without."""
+        return self.needs_teacher or self.self_taught
 
     @property
     def label(self) -> str:
@@ -131,13 +152,15 @@ class Objective:
 
     Args:
         terms: at least one method; their labels must differ.
+        balance: how the terms' weights adapt while training; None leaves them as they are.
 
     Raises:
-        InputError: for no terms, something that is not a method, two terms with one label, or a label that a
-            module cannot have.
+        InputError: for no terms, something that is not a method, two terms with one label, a label that a
+            module cannot have, or a balance of fewer than two terms.
     """
 
     terms: tuple[Method, ...]
+    balance: Balance | None = None
 
     def __post_init__(self) -> None:
         if not self.terms:
@@ -155,6 +178,13 @@ class Objective:
                 f"two terms of the objective are called {listing(doubles)}; give each a name of its own, "
                 'such as SoftTargets(name="soft_hot")'
             )
+        if self.balance is not None and not isinstance(self.balance, Balance):
+            raise InputError(f"a balance is a value such as LearnedUncertainty(), got {self.balance!r}")
+        if self.balance is not None and len(self.terms) < 2:
+            raise InputError(
+                f"{self.balance.kind} weighs terms against each other, so it needs two or more; the objective has "
+                f"only {listing([term.label for term in self.terms])}. Add a term, or leave the balance out"
+            )
 
     @staticmethod
     def of(terms: Objective | Method | Iterable[Method]) -> Objective:
@@ -164,16 +194,27 @@ class Objective:
         return Objective((terms,) if isinstance(terms, Method) else tuple(terms))
 
     def __add__(self, other: Objective | Method) -> Objective:
-        return Objective(self.terms + Objective.of(other).terms)
+        other = Objective.of(other)
+        if self.balance is not None and other.balance is not None and self.balance != other.balance:
+            raise InputError(f"an objective has one balance, got {self.balance!r} and {other.balance!r}; leave one out")
+        return Objective(self.terms + other.terms, self.balance or other.balance)
 
     def __radd__(self, other: int) -> Objective:
         """Lets ``sum(terms)`` begin at 0."""
         return self if other == 0 else NotImplemented
 
     def __rmul__(self, factor: float | Schedule) -> Objective:
-        return Objective(tuple(factor * term for term in self.terms))
+        return replace(self, terms=tuple(factor * term for term in self.terms))
 
     __mul__ = __rmul__
+
+    def balanced(self, balance: Balance) -> Objective:
+        """The same terms, with weights that adapt: ``(0.1 * CrossEntropy() + SoftTargets()).balanced(GradientNorm())``.
+
+        Args:
+            balance: how; it takes the place of the one there was.
+        """
+        return replace(self, balance=balance)
 
     @property
     def needs_teacher(self) -> bool:
@@ -187,21 +228,26 @@ class Objective:
 
     @property
     def student_taps(self) -> tuple[str, ...]:
-        """All student layers that some term reads, each once."""
-        return tuple(dict.fromkeys(tap for term in self.terms for tap in term.student_taps))
+        """All student layers that some term reads, each once; those of one of several as ``name/path``."""
+        taps = (of_member(term.student, tap) for term in self.terms for tap in term.student_taps)
+        return tuple(dict.fromkeys(taps))
 
     @property
     def teacher_taps(self) -> tuple[str, ...]:
-        """All teacher layers that some term reads, each once."""
-        return tuple(dict.fromkeys(tap for term in self.terms for tap in term.teacher_taps))
+        """All teacher layers that some term reads, each once; those of one of several as ``name/path``."""
+        taps = (of_member(term.teacher, tap) for term in self.terms for tap in term.teacher_taps)
+        return tuple(dict.fromkeys(taps))
 
     @property
     def wants_pairs(self) -> bool:
         """Whether some term reads layers that are still to be found."""
         return any(term.wants_pairs for term in self.terms)
 
-    def paired(self, pairs: LayerPairs) -> Objective:
+    def paired(self, pairs: Callable[[Method], LayerPairs]) -> Objective:
         """The same objective with the layers that its terms asked for.
+
+        Args:
+            pairs: the layers of the student and of the teacher of a term that belong together.
 
         Raises:
             InputError: naming every term for which there are none.
@@ -209,15 +255,25 @@ class Objective:
         found, problems = [], []
         for term in self.terms:
             try:
-                found.append(term.paired(pairs))
+                found.append(term.paired(pairs(term)) if term.wants_pairs else term)
             except InputError as error:
                 problems.append(str(error))
         if problems:
             raise InputError("\n".join(problems))
-        return Objective(tuple(found))
+        return replace(self, terms=tuple(found))
+
+    @property
+    def unmixable(self) -> list[str]:
+        """For every term that cannot learn from mixes of two samples, why not, and what to do."""
+        return [
+            f"{term.label} needs the one true class of each sample, and samples that are mixed (`mixup`, `cutmix`) "
+            "have two; leave the mixing out, or the term: cross_entropy and soft_targets can be used instead"
+            for term in self.terms
+            if term.needs_one_label
+        ]
 
     def without_teacher(self, supervised: Method) -> Objective:
-        """The control's objective: the terms that need no teacher, at their own weights relative to each other.
+        """The control's objective: the terms that do not distil, at their own weights relative to each other.
 
         Their weights are divided by their sum at the start, so that taking the teacher away does not silently
         shrink the learning rate. When no term remains, the control trains on ``supervised`` alone.
@@ -225,27 +281,45 @@ class Objective:
         Args:
             supervised: what to train on when nothing else remains (the task's own supervised loss).
         """
-        alone = tuple(term for term in self.terms if not term.needs_teacher)
+        alone = tuple(term for term in self.terms if not term.distils)
         total = sum(value_at(term.weight, 0.0) for term in alone)
         if total == 0.0:
             return Objective((supervised,))
         return (1.0 / total) * Objective(alone)
 
-    def build(self, shapes: Shapes) -> BuiltObjective:
+    def build(self, student: Knowledge, teacher: Knowledge | None) -> BuiltObjective:
         """The objective as a module that owns the adapters and memories of its terms.
+
+        Args:
+            student: what the student, or each of several, showed for an example.
+            teacher: what the teacher answered for it, if there is one.
 
         Raises:
             InputError: naming every term whose shapes do not fit.
         """
         built, problems = {}, []
         for term in self.terms:
+            shown, answer = sides(term, student, teacher)
             try:
-                built[term.label] = term.build(shapes)
+                built[term.label] = term.build(Shapes.of(shown, answer))
             except InputError as error:
                 problems.append(str(error))
         if problems:
             raise InputError("\n".join(problems))
         return BuiltObjective(self, built)
+
+
+def sides(term: Method, student: Knowledge, teacher: Knowledge | None) -> tuple[Knowledge, Knowledge | None]:
+    """What a term compares: the student that learns from it, and whoever it asks: a teacher or another student."""
+    if term.teacher in student.members:
+        return student.of(term.student), student.of(term.teacher)
+    return student.of(term.student), teacher.of(term.teacher) if teacher is not None else None
+
+
+def term_value(term: Method, module: nn.Module, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
+    """The unweighted value of a term, computed by the module that it built."""
+    shown, answer = sides(term, student, teacher)
+    return module(shown, answer if answer is not None else shown, batch)
 
 
 class BuiltObjective(nn.Module):
@@ -260,16 +334,52 @@ class BuiltObjective(nn.Module):
         super().__init__()
         self.objective = objective
         self.terms = nn.ModuleDict(terms)
+        self.balance = objective.balance.build(len(terms)) if objective.balance is not None else None
+
+    def begin(self, network: nn.Module, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> None:
+        """Let the balance, if there is one, look at what the terms depend on.
+
+        Args:
+            network: the student.
+            student: what it showed for an example, with its graph.
+            teacher: what the teacher answered.
+            batch: the example.
+
+        Raises:
+            InputError: when these terms cannot be balanced on this student.
+        """
+        if self.balance is not None:
+            self.eval()
+            terms = zip(self.objective.terms, self.terms.values(), strict=True)
+            values = {term.label: term_value(term, module, student, teacher, batch) for term, module in terms}
+            self.balance.begin(network, values)
+            self.train()
+
+    def watching(self) -> AbstractContextManager[Any]:
+        """What the student's forward pass has to run in."""
+        return self.balance.watching() if self.balance is not None else nullcontext()
+
+    def weights(self, progress: float | None = None) -> dict[str, float]:
+        """The factor of each term in the sum now, by label: its own weight times what the balance makes of it.
+
+        Args:
+            progress: how far the training is, 0 to 1; only scheduled weights need it.
+        """
+        factors = self.balance.factors().tolist() if self.balance is not None else [1.0] * len(self.terms)
+        terms = zip(self.objective.terms, factors, strict=True)
+        return {term.label: value_at(term.weight, progress) * factor for term, factor in terms}
 
     def forward(
         self, student: Knowledge, teacher: Knowledge | None, batch: Batch, *, progress: float | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum, and each term's unweighted value, detached, by label."""
-        total, values = None, {}
+        values, weights = {}, []
         for method, module in zip(self.objective.terms, self.terms.values(), strict=True):
-            value = module(student, teacher if teacher is not None else student, batch)
-            values[method.label] = value.detach()
-            weighted = value_at(method.weight, progress) * value
-            total = weighted if total is None else total + weighted
-        assert total is not None  # an objective has at least one term
-        return total, values
+            values[method.label] = term_value(method, module, student, teacher, batch)
+            weights.append(value_at(method.weight, progress))
+        if self.balance is not None:
+            total = self.balance(list(values.values()), weights)
+        else:
+            first, *rest = (weight * value for weight, value in zip(weights, values.values(), strict=True))
+            total = sum(rest, first)
+        return total, {label: value.detach() for label, value in values.items()}

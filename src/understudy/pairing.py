@@ -7,18 +7,30 @@ of each kind, the transformer's blocks are spread over the other's stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Size, Tensor, nn
 
-from understudy.knowledge import LayerPairs
+from understudy.knowledge import Attention, LayerPairs
 from understudy.taps import unwrapped
+
+Layer = TypeVar("Layer")
 
 MOST_STAGES = 4
 """Earlier ones are near the pixels, and large."""
+
+_PROJECTIONS = (
+    ("query", "key", "value"),
+    ("q_proj", "k_proj", "v_proj"),
+    ("q_lin", "k_lin", "v_lin"),
+    ("q", "k", "v"),
+    ("qkv",),
+    ("c_attn",),
+)
+"""What transformers call the layers that make queries, keys and values, or the one that makes all three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,8 @@ class Output:
         identity: the same for layers that hand on the very same tensor, unchanged.
         entered: shape of the first tensor that the layer got; None when there was none.
         module: the layer.
+        matrices: how a tap reads attention matrices, when the layer gave some beside its tensor.
+        gives_logits: whether the network returned that tensor as its logits, as it is or in another shape.
     """
 
     path: str
@@ -38,6 +52,8 @@ class Output:
     identity: tuple[int, int]
     entered: Size | None
     module: nn.Module
+    matrices: str | None = None
+    gives_logits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +64,15 @@ class Anatomy:
         stages: ends of the stages of a convolutional network, or all blocks of a transformer, from the input on.
         are_blocks: whether they are a transformer's blocks.
         penultimate: the features that the last layer classifies; None when none were found.
+        classifier: the linear layer, or 1×1 convolution, that alone gives the logits; None when there is none.
+        attentions: its attention layers.
     """
 
     stages: tuple[Output, ...]
     are_blocks: bool
     penultimate: Output | None
+    classifier: Output | None = None
+    attentions: tuple[Attention, ...] = ()
 
 
 def pair_layers(student: Anatomy, teacher: Anatomy) -> LayerPairs:
@@ -60,11 +80,16 @@ def pair_layers(student: Anatomy, teacher: Anatomy) -> LayerPairs:
     most = len(student.stages) if student.are_blocks and teacher.are_blocks else MOST_STAGES
     count = min(len(student.stages), len(teacher.stages), most)
     chosen = zip(_spread(student, count), _spread(teacher, count), strict=True)
-    last = student.penultimate, teacher.penultimate
     return LayerPairs(
         stages=tuple((own.path, other.path) for own, other in chosen),
-        penultimate=((last[0].path, last[1].path),) if last[0] is not None and last[1] is not None else (),
+        penultimate=_both(student.penultimate, teacher.penultimate),
+        classifier=_both(student.classifier, teacher.classifier),
+        attentions=(student.attentions, teacher.attentions),
     )
+
+
+def _both(student: Output | None, teacher: Output | None) -> tuple[tuple[str, str], ...]:
+    return ((student.path, teacher.path),) if student is not None and teacher is not None else ()
 
 
 def anatomy(model: nn.Module, run: Callable[[nn.Module], Tensor]) -> Anatomy:
@@ -76,14 +101,18 @@ def anatomy(model: nn.Module, run: Callable[[nn.Module], Tensor]) -> Anatomy:
     """
     inner = unwrapped(model)
     outputs, order, logits = _observed(inner, run)
+    attentions = tuple(_attentions(inner, outputs))
     outputs, head = _before_the_classifier(outputs, logits.shape[-1])
     blocks = _blocks(inner, outputs)
     trunk = blocks or _ends_of_stages(_trunk(inner, "", outputs, order), outputs)
     penultimate = _penultimate(outputs, head) or (trunk[-1] if trunk else None)
+    classifies = head is not None and head.gives_logits and _is_linear(head.module)
     return Anatomy(
         stages=tuple(trunk) or ((penultimate,) if penultimate else ()),
         are_blocks=bool(blocks),
         penultimate=penultimate,
+        classifier=head if classifies else None,
+        attentions=attentions,
     )
 
 
@@ -109,7 +138,8 @@ def _observed(model: nn.Module, run: Callable[[nn.Module], Tensor]) -> tuple[dic
                 kept[path] = tensor
                 entered = _first_tensor(inputs)[1]
                 shape = None if entered is None else entered.shape
-                outputs[path] = Output(path + selector, tensor.shape, (id(tensor), tensor._version), shape, module)
+                same = id(tensor), tensor._version
+                outputs[path] = Output(path + selector, tensor.shape, same, shape, module, _matrices(path, output))
 
         return note
 
@@ -123,6 +153,10 @@ def _observed(model: nn.Module, run: Callable[[nn.Module], Tensor]) -> tuple[dic
     finally:
         for handle in handles:
             handle.remove()
+    address = logits.numel(), logits.data_ptr()
+    for path, tensor in kept.items():
+        if (tensor.numel(), tensor.data_ptr()) == address:
+            outputs[path] = replace(outputs[path], gives_logits=True)
     overwritten = {path for path, output in outputs.items() if kept[path]._version != output.identity[1]}
     readable = {path: output for path, output in outputs.items() if path not in repeated | overwritten}
     return readable, began, logits
@@ -136,7 +170,23 @@ def _first_tensor(value: Any) -> tuple[str, Tensor | None]:
     return next(((f":{key}", item) for key, item in items if isinstance(item, Tensor)), ("", None))
 
 
-def _before_the_classifier(outputs: dict[str, Output], classes: int) -> tuple[dict[str, Output], nn.Module | None]:
+def _matrices(path: str, output: Any) -> str | None:
+    """How a tap reads the (batch, heads, tokens, tokens) that a layer gave after something else."""
+    rest = enumerate(output) if isinstance(output, tuple | list) else ()
+    square = (i for i, item in rest if i > 0 and isinstance(item, Tensor) and item.ndim == 4)
+    return next((f"{path}:{i}" for i in square if output[i].shape[2] == output[i].shape[3]), None)
+
+
+def _attentions(model: nn.Module, outputs: dict[str, Output]) -> Iterator[Attention]:
+    """The layers with children that make queries, keys and values."""
+    for path, module in model.named_modules():
+        children = dict(module.named_children())
+        names = next((names for names in _PROJECTIONS if all(name in children for name in names)), None)
+        if names is not None and path in outputs:
+            yield Attention(path, tuple(f"{path}.{name}" for name in names), outputs[path].matrices)
+
+
+def _before_the_classifier(outputs: dict[str, Output], classes: int) -> tuple[dict[str, Output], Output | None]:
     """What ended before the last layer that gives a score per class, and that layer."""
     head = None
     for path, output in outputs.items():
@@ -147,7 +197,14 @@ def _before_the_classifier(outputs: dict[str, Output], classes: int) -> tuple[di
     if head is None:
         return outputs, None
     before = list(outputs)[: list(outputs).index(head)]
-    return {path: outputs[path] for path in before}, outputs[head].module
+    return {path: outputs[path] for path in before}, outputs[head]
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether a layer multiplies each vector with one matrix: linear, or a convolution of single pixels."""
+    return isinstance(module, nn.Linear) or (
+        isinstance(module, nn.Conv2d) and tuple(module.kernel_size) == (1, 1) and module.groups == 1
+    )
 
 
 def _blocks(model: nn.Module, outputs: dict[str, Output]) -> list[Output]:
@@ -235,19 +292,25 @@ def _brevity(output: Output) -> tuple[int, int]:
     return output.path.count("."), len(output.path)
 
 
-def _penultimate(outputs: dict[str, Output], head: nn.Module | None) -> Output | None:
+def _penultimate(outputs: dict[str, Output], head: Output | None) -> Output | None:
     """The last output before the classifier with as many values per sample as the classifier takes."""
-    if not isinstance(head, nn.Linear):
+    if head is None or not isinstance(head.module, nn.Linear):
         return None
     for output in reversed(outputs.values()):
-        one_each = output.shape[1] == output.shape[1:].numel() == head.in_features
+        one_each = output.shape[1] == output.shape[1:].numel() == head.module.in_features
         if one_each and not isinstance(output.module, nn.Dropout):
             return output
     return None
+
+
+def evenly(layers: Sequence[Layer], count: int) -> list[Layer]:
+    """So many layers at even distances, the last one among them; all of them where there are not as many."""
+    count = min(count, len(layers))
+    return [layers[round((index + 1) * len(layers) / count) - 1] for index in range(count)]
 
 
 def _spread(side: Anatomy, count: int) -> list[Output]:
     """So many of a network's stages: the last ones, or evenly spaced blocks of a transformer."""
     if not side.are_blocks:
         return list(side.stages[len(side.stages) - count :])
-    return [side.stages[round((index + 1) * len(side.stages) / count) - 1] for index in range(count)]
+    return evenly(side.stages, count)

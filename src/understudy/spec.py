@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
 
 
 class Spec(BaseModel):
@@ -16,6 +18,20 @@ class Spec(BaseModel):
     def digest(self) -> str:
         """A short hash of the content, equal for equal values in any process (first 16 hex digits of SHA-256)."""
         return digest(self.model_dump(mode="json"))
+
+
+def refuse(problems: Sequence[tuple[tuple[str | int, ...], str]]) -> None:
+    """Refuse a value from inside its validator for several reasons at once, each at its own key.
+
+    Args:
+        problems: for each the path of the key inside the value, and what is wrong there; none passes.
+
+    Raises:
+        PydanticCustomError: which pydantic makes into a ``ValidationError``.
+    """
+    if problems:
+        text = "\n".join(f"{'.'.join(map(str, path))}: {message}" for path, message in problems)
+        raise PydanticCustomError("problems", "{text}", {"text": text, "problems": list(problems)})
 
 
 def digest(value: object) -> str:

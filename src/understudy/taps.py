@@ -1,4 +1,4 @@
-"""Reading intermediate layers of any network by dotted path."""
+"""Reading intermediate layers, and parameters, of any network by dotted path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Taps:
     """Forward hooks on named layers of one model, installed once, read only in a forward that we asked for.
 
     A path is what ``model.named_modules()`` calls the layer, such as ``layer3.0.conv1``. When a layer returns
-    several tensors, ``path:0`` takes one by position and ``path:hidden_states`` one by name.
+    several tensors, ``path:0`` takes one by position and ``path:hidden_states`` one by name. The path of a parameter,
+    such as ``fc.weight``, reads the parameter itself: with its gradient, but as a constant where gradients are off.
 
     The hooks live on the instance, not the class; they are installed before ``torch.compile`` traces the model
     and compile with it. A layer that runs again outside our forward (activation checkpointing recomputes it in
@@ -38,13 +39,14 @@ class Taps:
         self._active = False
         self._seen: dict[str, Any] = {}
         self._versions: dict[str, int] = {}
+        problems = unreadable(model, self.paths, "model")
+        if problems:
+            raise InputError("\n".join(problems))
         modules = dict(unwrapped(model).named_modules())
-        for path in self.paths:
-            if layer_of(path) not in modules:
-                raise InputError(unknown_layer(layer_of(path), modules, "model"))
+        layers = dict.fromkeys(map(layer_of, self.paths))
+        self._owners = {path: modules[path.rpartition(".")[0]] for path in layers if path not in modules}
         self._handles = [
-            modules[layer].register_forward_hook(_Remember(self, layer))
-            for layer in dict.fromkeys(map(layer_of, self.paths))
+            modules[layer].register_forward_hook(_Remember(self, layer)) for layer in layers if layer in modules
         ]
 
     @contextmanager
@@ -68,6 +70,9 @@ class Taps:
 
     def _tensor(self, path: str) -> Tensor:
         layer = layer_of(path)
+        if layer in self._owners:
+            parameter = getattr(self._owners[layer], layer.rpartition(".")[2])
+            return parameter if torch.is_grad_enabled() else parameter.detach()
         if layer not in self._seen:
             raise InputError(
                 f"layer {layer!r} did not run in this forward pass. Expected it to run each time; either the "
@@ -77,6 +82,11 @@ class Taps:
         output = self._seen[layer]
         if ":" in path:
             output = _selected(output, path)
+            if output is None:
+                raise InputError(
+                    f"layer {layer!r} gives None as {path!r}, expected a tensor. A Hugging Face transformer gives "
+                    'attention matrices only when loaded with attn_implementation="eager"; else tap another output'
+                )
         if not isinstance(output, Tensor):
             raise InputError(
                 f"layer {layer!r} returns {_described(output)}, expected one tensor. "
@@ -132,13 +142,40 @@ def layer_of(path: str) -> str:
     return path.partition(":")[0]
 
 
-def unknown_layer(layer: str, known: Iterable[str], whose: str) -> str:
-    """The error text for a layer that ``whose`` (student, teacher) does not have."""
+def of_member(name: str | None, path: str) -> str:
+    """How a layer of one of several networks is asked for: ``big/layer3``."""
+    return path if name is None else f"{name}/{path}"
+
+
+def paths_of(name: str, taps: Sequence[str]) -> tuple[str, ...]:
+    """The layers that are asked of one of several networks, by their paths in it."""
+    return tuple(tap.removeprefix(f"{name}/") for tap in taps if tap.startswith(f"{name}/"))
+
+
+def unreadable(model: nn.Module, paths: Iterable[str], whose: str) -> list[str]:
+    """The error text for each layer and parameter that ``whose`` (student, teacher) does not have."""
+    layers = [name for name, _ in unwrapped(model).named_modules()]
+    parameters = [name for name, _ in unwrapped(model).named_parameters(remove_duplicate=False)]
+    known, kinds = {*layers, *parameters}, {name.rpartition(".")[2] for name in parameters}
+    missing = dict.fromkeys(layer for layer in map(layer_of, paths) if layer not in known)
+    return [
+        unknown_layer(layer, parameters if layer.rpartition(".")[2] in kinds else layers, whose, of=len(layers) - 1)
+        for layer in missing
+    ]
+
+
+def unknown_layer(layer: str, known: Iterable[str], whose: str, *, of: int | None = None) -> str:
+    """The error text for a layer that ``whose`` (student, teacher) does not have.
+
+    Args:
+        layer: what is not there.
+        known: what could have been meant.
+        whose: in words.
+        of: how many layers there are; as many as are known, when not given.
+    """
     known = list(known)
-    return (
-        f"{whose} has no layer {layer!r}{nearest(layer, known)} "
-        f"(`understudy layers` lists all {sum(1 for name in known if name)})"
-    )
+    count = sum(1 for name in known if name) if of is None else of
+    return f"{whose} has no layer {layer!r}{nearest(layer, known)} (`understudy layers` lists all {count})"
 
 
 def _selected(output: Any, path: str) -> Any:

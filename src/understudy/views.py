@@ -2,24 +2,27 @@
 
 Nothing here has a state or reads a global random number generator. What a sample looks like in view 3 does not
 depend on the batch it is in, on the order, the process or the device, so that a teacher recorded on views
-0 … V-1 saw, bit for bit, what the student is shown.
+0 … V-1 saw, bit for bit, what the student is shown. An image that is mixed with another has its partner drawn from
+the whole split, for the same reason: only the split decides beside these three, never the batch.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, final
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from understudy.errors import InputError
 from understudy.spec import Spec
 
 Pixels = Annotated[int, Field(ge=0)]
+Concentration = Annotated[float, Field(ge=0.0)]
 
-_SHIFT_Y, _SHIFT_X, _CROP_Y, _CROP_X, _FLIP, _CUTOUT_Y, _CUTOUT_X = range(7)
+_SHIFT_Y, _SHIFT_X, _CROP_Y, _CROP_X, _FLIP, _CUTOUT_Y, _CUTOUT_X, _PARTNER, _SHARE, _BOX_Y, _BOX_X = range(11)
 """Each draw has its own stream, so that switching one kind of change on does not alter the others."""
 
 
@@ -27,7 +30,9 @@ _SHIFT_Y, _SHIFT_X, _CROP_Y, _CROP_X, _FLIP, _CUTOUT_Y, _CUTOUT_X = range(7)
 class Views(Spec):
     """Random changes of an image that keep its meaning. The default changes nothing.
 
-    They are applied in the order crop, flip, shift, cutout.
+    They are applied in the order crop, flip, shift, cutout. Last comes mixing: with another sample of the split, as it
+    looks in the same view. Teacher and student see the same mixed image, and what the teacher says about that is the
+    target (Beyer et al. 2022, arXiv:2106.05237).
 
     Example:
         >>> Views(shift=2).describe()
@@ -43,11 +48,28 @@ class Views(Spec):
     """Mirrored left to right, every second time."""
     cutout: Pixels = 0
     """A black square of this side, its centre anywhere in the image (DeVries, Taylor 2017, arXiv:1708.04552)."""
+    mixup: Concentration = 0.0
+    """Averaged with another image, whose share is drawn from Beta(α, α) with this α: 1 makes all shares equally likely,
+    smaller ones prefer nearly pure images; 0: off (Zhang et al. 2018, arXiv:1710.09412)."""
+    cutmix: Concentration = 0.0
+    """A box of another image is pasted in; the share that is left is drawn as for ``mixup``, before the box is clipped
+    at the border (Yun et al. 2019, arXiv:1905.04899). One of the two at most."""
+
+    @model_validator(mode="after")
+    def _mixed_once(self) -> Views:
+        if self.mixup and self.cutmix:
+            raise ValueError("`mixup` and `cutmix` are both given, expected one of them")
+        return self
 
     @property
     def changes(self) -> bool:
         """Whether a view can differ from the image."""
         return self != Views()
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a view shows two samples at once."""
+        return bool(self.mixup or self.cutmix)
 
     def describe(self) -> str:
         """One line for a report."""
@@ -60,10 +82,14 @@ class Views(Spec):
             parts.append(f"shifted by up to {self.shift} px")
         if self.cutout:
             parts.append(f"a square of {self.cutout} px cut out")
+        if self.mixup:
+            parts.append(f"averaged with another by mixup, α = {self.mixup:g}")
+        if self.cutmix:
+            parts.append(f"a box of another pasted in by cutmix, α = {self.cutmix:g}")
         return ", ".join(parts) or "shown as they are"
 
     def apply(self, images: Tensor, ids: Tensor, *, view: int, seed: int) -> Tensor:
-        """What the samples look like in one view.
+        """What the samples look like in one view, each for itself; :meth:`mix` comes after it.
 
         Args:
             images: (N, C, H, W), float or uint8; not changed.
@@ -91,6 +117,44 @@ class Views(Spec):
             images = _cut_out(images, self.cutout, draws)
         return images.contiguous()
 
+    def partners(self, ids: Tensor, *, among: int | Tensor, view: int, seed: int) -> Tensor:
+        """Which sample each one is mixed with, as a position among those that are possible.
+
+        Args:
+            ids: int64 (N,).
+            among: how many are possible; for all alike, or int64 (N,). A sample can meet itself.
+            view: number of the view.
+            seed: of the views.
+
+        Returns:
+            int64 (N,), in [0, ``among``).
+        """
+        return _Draws(ids, view=view, seed=seed).below(among, _PARTNER)
+
+    def mix(self, images: Tensor, others: Tensor, ids: Tensor, *, view: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Each image mixed with its partner's.
+
+        Args:
+            images: float or uint8 (N, C, H, W), as :meth:`apply` left them; not changed.
+            others: the same for their partners.
+            ids: int64 (N,), of ``images``; they decide alone how it is done.
+            view: number of the view.
+            seed: of the views.
+
+        Returns:
+            The mixed images on the scale of ``images``, float32 for mixup, of the same type for cutmix; and the share
+            of the first image in each, float32 (N,) in [0, 1]. A mixed image is share · first + (1 - share) · other,
+            for cutmix as a number of pixels, and the labels weigh as much.
+        """
+        draws = _Draws(ids, view=view, seed=seed)
+        shares = _shares(self.mixup or self.cutmix, ids.device)[draws.below(_LEVELS, _SHARE)]
+        if self.cutmix:
+            other_part, shares = _box(shares, images, draws)
+            return (images * (1 - other_part)).add_(others * other_part), shares
+        part = shares[:, None, None, None]
+        copies = (each.to(torch.float32, copy=True) for each in (images, others))
+        return next(copies).mul_(part).add_(next(copies).mul_(1.0 - part)), shares
+
     def _check(self, images: Tensor, ids: Tensor) -> None:
         if images.ndim != 4 or ids.shape != images.shape[:1]:
             raise InputError(
@@ -117,8 +181,8 @@ def random_bits(ids: Tensor, *key: int) -> Tensor:
     return _mix_(ids * _signed(_GAMMA) + _signed(folded(*key)))
 
 
-def random_below(bound: int, ids: Tensor, *key: int) -> Tensor:
-    """A whole number in [0, bound) for each id under a key, uniform to one part in 2³²; ``bound`` < 2³¹."""
+def random_below(bound: int | Tensor, ids: Tensor, *key: int) -> Tensor:
+    """A whole number in [0, bound) for each id under a key, uniform to one part in 2³²; ``bound`` < 2³¹, or (N,)."""
     return ((random_bits(ids, *key) >> 32 & 0xFFFF_FFFF) * bound) >> 32
 
 
@@ -158,7 +222,7 @@ class _Draws:
     def __init__(self, ids: Tensor, *, view: int, seed: int) -> None:
         self._ids, self._key = ids, (seed, view)
 
-    def below(self, bound: int, stream: int) -> Tensor:
+    def below(self, bound: int | Tensor, stream: int) -> Tensor:
         return random_below(bound, self._ids, *self._key, stream)
 
 
@@ -184,9 +248,32 @@ def _cut_out(images: Tensor, side: int, draws: _Draws) -> Tensor:
     return images * ~(rows[:, None, :, None] & columns[:, None, None, :])
 
 
-def _covered(centre: Tensor, side: int, size: int) -> Tensor:
-    """Bool (N, size): which of ``size`` positions a square of ``side`` around ``centre`` (N,) covers."""
-    offset = torch.arange(size, device=centre.device) - (centre - side // 2)[:, None]
+_LEVELS = 4096
+
+
+@lru_cache(maxsize=16)
+def _shares(concentration: float, device: torch.device) -> Tensor:
+    """As many equally likely values of Beta(α, α), float32: a draw is a whole number, hence the same on all devices."""
+    from scipy.special import betaincinv  # here, as it takes longer to import than most views to make
+
+    levels = (torch.arange(_LEVELS, dtype=torch.float64) + 0.5) / _LEVELS
+    values = betaincinv(concentration, concentration, levels.numpy())
+    return torch.as_tensor(values).to(device=device, dtype=torch.float32)
+
+
+def _box(shares: Tensor, images: Tensor, draws: _Draws) -> tuple[Tensor, Tensor]:
+    """A box with 1 - share of the area, its centre anywhere, clipped: (N, 1, H, W), 1 inside; and what it leaves."""
+    height, width = images.shape[-2:]
+    side = (1.0 - shares).sqrt()
+    rows = _covered(draws.below(height, _BOX_Y), (side * height).long()[:, None], height)
+    columns = _covered(draws.below(width, _BOX_X), (side * width).long()[:, None], width)
+    box = rows[:, None, :, None] & columns[:, None, None, :]
+    return box.to(images.dtype), 1.0 - rows.sum(1) * columns.sum(1) / (height * width)
+
+
+def _covered(centre: Tensor, side: int | Tensor, size: int) -> Tensor:
+    """Bool (N, size): which of ``size`` positions ``side``, or (N, 1) of them, around ``centre`` (N,) cover."""
+    offset = torch.arange(size, device=centre.device) - (centre[:, None] - side // 2)
     return (offset >= 0) & (offset < side)
 
 

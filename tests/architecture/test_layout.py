@@ -78,11 +78,12 @@ def _signatures(body: list[ast.stmt]) -> Iterator[ast.FunctionDef]:
 
 
 def test_no_public_signature_passes_keywords_through() -> None:
+    """But for ``forward``: a module that stands for another one takes whatever that one takes."""
     assert [
         f"{name}: {node.name}(**{node.args.kwarg.arg})"
         for name, tree in trees()
         for node in _signatures(tree.body)
-        if node.args.kwarg is not None
+        if node.args.kwarg is not None and node.name != "forward"
     ] == []
 
 

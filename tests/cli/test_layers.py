@@ -38,7 +38,7 @@ def test_pairs_of_two_networks_with_what_joins_them(capsys):
     networks = ("--pair", "understudy:cnn:8-16", "understudy:cnn:4-8", "--size", "3,16,16")
     found = listed(capsys, *networks)
     assert (found["student"], found["teacher"]) == ("understudy:cnn:4-8", "understudy:cnn:8-16")
-    assert found["pairs"][-2:] == [
+    assert found["pairs"][-3:] == [
         {
             "role": "stage",
             "student_layer": "block2",
@@ -55,9 +55,18 @@ def test_pairs_of_two_networks_with_what_joins_them(capsys):
             "teacher_shape": [2, 16],
             "adapter": "linear 8 → 16",
         },
+        {
+            "role": "classifier",
+            "student_layer": "head",
+            "student_shape": [2, 10],
+            "teacher_layer": "head",
+            "teacher_shape": [2, 10],
+            "adapter": "nothing: its weight is read",
+        },
     ]
     assert main(["layers", *networks]) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
+    *_, last, classifier = capsys.readouterr().out.splitlines()
+    assert classifier.split()[:3] == ["classifier", "head", "2×10"]
     assert last.split() == ["penultimate", "flatten", "2×8", "flatten", "2×16", "linear", "8", "→", "16"]
 
 

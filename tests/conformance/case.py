@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +19,8 @@ class Case:
     student: Knowledge
     teacher: Knowledge
     batch: Batch
+    parameters: frozenset[str] = frozenset()
+    """Which features are parameters of the networks, without a row per sample."""
 
     @property
     def shapes(self) -> Shapes:
@@ -28,30 +30,36 @@ class Case:
     def positions(self) -> torch.Size:
         return self.student.logits.shape[:-1]
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> Case:
-        """Every tensor that has a row per sample, changed."""
+    def each(self, change: Callable[[Tensor], Tensor], *, without: Collection[str] = ()) -> Case:
+        """Every tensor that has a row per sample, and every parameter, changed."""
         batch = replace(
             self.batch,
             inputs=change(self.batch.inputs),
             targets=None if self.batch.targets is None else change(self.batch.targets),
             mask=None if self.batch.mask is None else change(self.batch.mask),
+            label_pairs=None if self.batch.label_pairs is None else change(self.batch.label_pairs),
+            shares=None if self.batch.shares is None else change(self.batch.shares),
         )
-        return Case(_each(self.student, change), _each(self.teacher, change), batch)
+        student, teacher = (_each(side, change, without) for side in (self.student, self.teacher))
+        return replace(self, student=student, teacher=teacher, batch=batch)
 
     def select(self, rows: Sequence[int]) -> Case:
-        return self.each(lambda tensor: tensor[list(rows)])
+        return self.each(lambda tensor: tensor[list(rows)], without=self.parameters)
 
     def to(self, dtype: torch.dtype) -> Case:
         return self.each(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
     def masked(self, mask: Tensor) -> Case:
-        return Case(replace(self.student, mask=mask), replace(self.teacher, mask=mask), replace(self.batch, mask=mask))
+        student, teacher = replace(self.student, mask=mask), replace(self.teacher, mask=mask)
+        return replace(self, student=student, teacher=teacher, batch=replace(self.batch, mask=mask))
 
     def labelled(self, keep: Tensor) -> Case:
         """Only the positions in `keep` have a label."""
         assert self.batch.targets is not None
-        targets = self.batch.targets.masked_fill(~keep, IGNORE_INDEX)
-        return replace(self, batch=replace(self.batch, targets=targets))
+        targets, pairs = self.batch.targets.masked_fill(~keep, IGNORE_INDEX), self.batch.label_pairs
+        if pairs is not None:
+            pairs = torch.stack([pairs[..., 0], pairs[..., 1].masked_fill(~keep, IGNORE_INDEX)], -1)
+        return replace(self, batch=replace(self.batch, targets=targets, label_pairs=pairs))
 
     def tensors(self) -> list[Tensor]:
         """What the student's gradient goes through: logits, then features."""
@@ -67,11 +75,12 @@ class Case:
         return self.with_tensors([tensor.detach().clone().requires_grad_() for tensor in self.tensors()])
 
 
-def _each(knowledge: Knowledge, change: Callable[[Tensor], Tensor]) -> Knowledge:
+def _each(knowledge: Knowledge, change: Callable[[Tensor], Tensor], without: Collection[str]) -> Knowledge:
     return Knowledge(
         logits=change(knowledge.logits),
-        features={path: change(feature) for path, feature in knowledge.features.items()},
+        features={p: f if p in without else change(f) for p, f in knowledge.features.items()},
         mask=None if knowledge.mask is None else change(knowledge.mask),
+        tokens=None if knowledge.tokens is None else change(knowledge.tokens),
     )
 
 
@@ -86,6 +95,15 @@ def logits_case(seed: int, count: int, positions: tuple[int, ...] = ()) -> Case:
         teacher=Knowledge(logits=teacher),
         batch=Batch(inputs=torch.zeros(count, 1, dtype=torch.float64), targets=targets),
     )
+
+
+def mixed_case(seed: int, count: int, positions: tuple[int, ...] = ()) -> Case:
+    """The same, each sample mixed of two that are labelled."""
+    case, generator = logits_case(seed, count, positions), torch.Generator().manual_seed(200 + seed)
+    pairs = torch.randint(CLASSES, (*case.positions, 2), generator=generator)
+    shares = torch.rand(case.positions, generator=generator, dtype=torch.float64)
+    targets = torch.full(case.positions, IGNORE_INDEX)
+    return replace(case, batch=replace(case.batch, targets=targets, label_pairs=pairs, shares=shares))
 
 
 def features_case(

@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from understudy import Distiller, RelationalDistance
+from conformance.case import Case
+from understudy import Distiller, Method, RelationalDistance
 from understudy.doctor.balance import term_balance
 from understudy.gathering import alone, gathered
 
@@ -34,3 +35,12 @@ def examined_by_the_first(rank: int) -> list | None:
     student, teacher = (nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3)) for _ in range(2))
     distiller = Distiller(student, teacher, RelationalDistance(), example=torch.randn(8, 4))
     return sorted(term_balance(distiller, torch.randn(8, 4)))
+
+
+def buffers_after_a_step(rank: int, method: Method, case: Case) -> dict[str, list]:
+    """What a term remembers after a step, of which the first process sees the first three samples."""
+    torch.manual_seed(0)
+    term = method.build(case.shapes).to(case.student.logits.dtype).train()
+    part = case.select(range(3) if rank == 0 else range(3, len(case.batch)))
+    term(part.student, part.teacher, part.batch)
+    return {name: buffer.tolist() for name, buffer in term.named_buffers()}

@@ -180,9 +180,13 @@ class MethodSuite:
             losses = self.loss(masked), self.loss(sliced)
             torch.testing.assert_close(*losses, rtol=1e-12, atol=1e-12)
             torch.autograd.backward(losses)
-            for whole, part in zip(masked.tensors(), sliced.tensors(), strict=True):
+            names = ["", *masked.student.features]
+            for name, whole, part in zip(names, masked.tensors(), sliced.tensors(), strict=True):
                 if part.grad is None:
                     assert whole.grad is None
+                    continue
+                if name in case.parameters:
+                    torch.testing.assert_close(whole.grad, part.grad, rtol=1e-12, atol=1e-12)
                     continue
                 torch.testing.assert_close(whole.grad[keep], part.grad, rtol=1e-12, atol=1e-12)
                 assert whole.grad[~mask].abs().sum() == 0.0
@@ -203,6 +207,7 @@ class MethodSuite:
         assert torch.equal(other(*arguments), term(*arguments))
 
     @needs_compiler
+    @pytest.mark.e2e  # a second or two for each method
     def test_compiled_equals_eager(self, two_processes: TwoProcesses) -> None:
         eager, compiled = two_processes.alone(eager_and_compiled, self.method, self.case(1, 6, ()).to(torch.float32))
         self.compare(compiled, eager, rtol=1e-5, atol=1e-6)

@@ -172,8 +172,36 @@ def wrapped_paths(_rank: int) -> list[list[str]]:
     found = []
     for wrap in (torch.compile, DistributedDataParallel, lambda m: torch.compile(DistributedDataParallel(m))):
         network = Network()
-        taps = Taps(wrap(network), ["block.0"])
+        taps = Taps(wrap(network), ["block.0", "head.weight"])
         with taps.reading() as features:
             Classification().observe(network, Batch(inputs=raw_batch()[0]))
+        assert features["head.weight"] is network.head.weight
         found.append(list(features))
     return found
+
+
+def loss_on_a_parameter(rank: int | None) -> dict[str, Tensor]:
+    """A loss on the answers and on a weight that is read beside them: by each process of its half, or of the whole."""
+    student, inputs = pair(torch.float64)[0], raw_batch(8, torch.float64)[0]
+    wrapped = student if rank is None else DistributedDataParallel(student)
+    taps = Taps(wrapped, ["head.weight"])
+    own = inputs if rank is None else inputs[rank * 4 : rank * 4 + 4]
+    with taps.reading() as features:
+        logits = wrapped(own)
+    (logits @ features["head.weight"]).square().mean().backward()
+    return gradients(student)
+
+
+def compiled_parameter() -> list[dict[str, Tensor]]:
+    """The same loss of an eager and of a compiled student."""
+    torch.compiler.reset()
+    answers = []
+    for compile_student in (False, True):
+        student = pair()[0]
+        called = torch.compile(student) if compile_student else student
+        taps = Taps(called, ["stem", "head.weight"])
+        with taps.reading() as features:
+            logits = called(raw_batch()[0])
+        ((logits @ features["head.weight"]).square().mean() + features["stem"].square().mean()).backward()
+        answers.append(gradients(student))
+    return answers

@@ -40,7 +40,7 @@ def reduced(rank: int, method: Method, case: Case, with_totals: bool) -> dict[st
     half = len(case.batch) // 2
     part = case.select(range(rank * half, (rank + 1) * half))
     if with_totals:
-        totals = torch.stack([part.batch.labelled.sum(), part.batch.mask.sum()]).double()
+        totals = torch.stack([part.batch.supervised.sum(), part.batch.mask.sum()]).double()
         torch.distributed.all_reduce(totals)
         labelled, valid = totals / 2
         part = replace(part, batch=replace(part.batch, labelled_total=labelled, valid_total=valid))

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from doctor.setting import OBJECTIVE, TASK, found, mlp, serious
-from understudy import CrossEntropy, Distiller, Hint, Linear, SoftTargets
+from understudy import CrossEntropy, Distiller, GradientNorm, Hint, Linear, SoftTargets
 from understudy.doctor import diagnose, term_balance
+from understudy.doctor.balance import TermGradient, check_balance
 
 
 def test_the_norms_are_those_of_backward(digits, distill, teacher):
@@ -44,6 +45,20 @@ def test_the_weight_it_names_balances(digits, distill, teacher):
     balance = term_balance(repaired, digits.loader()[0])
     assert 0.1 < balance["hint"] / balance["cross_entropy"] < 10.0
     assert serious(diagnose(repaired, digits.loader())) == []
+
+
+def test_under_a_balance_only_the_weights_are_out_of_proportion(digits, distill, teacher):
+    loud, quiet, heavy = (
+        TermGradient(label, weight, 1.0, norm, frozenset())
+        for label, weight, norm in (("loud", 1.0, 1e5), ("quiet", 1.0, 1.0), ("heavy", 1e4, 1.0))
+    )
+    assert [finding.severity for finding in check_balance([loud, quiet])] == ["warning"]
+    assert check_balance([loud, quiet], adaptive=True) == []
+    (finding,) = check_balance([heavy, quiet], adaptive=True)
+    assert finding.remedy == "weight 1 for heavy (now 1e+04) balances them"
+    objective = 0.5 * CrossEntropy() + 1e5 * Hint(student_layer="1", teacher_layer="1")
+    balanced = distill(mlp(16), teacher, objective.balanced(GradientNorm()))
+    assert "hint 2e+05 times cross_entropy" in found(diagnose(balanced, digits.loader()), "term_balance").seen
 
 
 def test_a_term_that_comes_in_slowly_is_not_out_of_proportion(digits, distill, teacher):

@@ -105,6 +105,29 @@ def test_totals_make_the_mean_of_parts_the_mean_of_the_whole():
         assert torch.allclose(sum(losses) / 3, whole)
 
 
+def test_totals_of_mixed_samples_make_the_mean_of_parts_the_mean_of_the_whole():
+    torch.manual_seed(0)
+    logits, teacher, shares = torch.randn(12, 4), torch.randn(12, 4), torch.rand(12)
+    pairs, targets = torch.randint(4, (12, 2)), torch.full((12,), IGNORE_INDEX)
+    pairs[[0, 1, 2, 5, 9], 1] = IGNORE_INDEX
+    pairs[[3, 9], 0] = IGNORE_INDEX
+
+    def batch(one):
+        return Batch(inputs=logits[one], targets=targets[one], label_pairs=pairs[one], shares=shares[one])
+
+    slices = [slice(0, 5), slice(5, 6), slice(6, 12)]
+    parts = with_totals([batch(one) for one in slices], process())
+    assert parts[0].labelled_total == 6 / 3
+    for method in (CrossEntropy(), SoftTargets(rows="labelled"), SoftTargets(rows="unlabelled"), SoftTargets()):
+        whole = method.loss(Knowledge(logits), Knowledge(teacher), batch(slice(0, 12)))
+        losses = [
+            method.loss(Knowledge(logits[one]), Knowledge(teacher[one]), part)
+            for one, part in zip(slices, parts, strict=True)
+        ]
+        assert whole > 0
+        assert torch.allclose(sum(losses) / 3, whole)
+
+
 def test_totals_with_a_single_label_in_many_parts():
     logits = torch.randn(4, 3)
     targets = torch.tensor([IGNORE_INDEX, 2, IGNORE_INDEX, IGNORE_INDEX])

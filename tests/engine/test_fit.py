@@ -185,7 +185,7 @@ def test_metrics_are_written_line_by_line_and_checkpoints_are_removed(network, b
     assert records == fitted.history
     assert [record["step"] for record in records] == [4, 8, 12, 16]
     assert set(records[0]) == {
-        "step", "epoch", "progress", "loss", "terms", "lr", "samples_per_s", "seconds", "val"
+        "step", "epoch", "progress", "loss", "terms", "weights", "lr", "samples_per_s", "seconds", "val"
     }  # fmt: skip
     assert next(iter(records[0]["val"])) == "accuracy"
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -5,10 +5,13 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from conformance.transformers_only import TRANSFORMERS_ONLY
 from understudy import IGNORE_INDEX, CrossEntropy, Distiller, InputError
 from understudy.feature_method import FeatureMethod
 from understudy.methods import METHODS, Fsp
 
+ON_MAPS = [method for method in METHODS if method.model_fields["kind"].default not in TRANSFORMERS_ONLY]
+each_method_on_maps = pytest.mark.parametrize("method", ON_MAPS, ids=lambda method: method.__name__)
 each_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
 
 
@@ -34,13 +37,13 @@ def distilled(method, images: torch.Tensor, targets: torch.Tensor) -> Distiller:
     return distiller
 
 
-@each_method
+@each_method_on_maps
 def test_a_batch_without_any_label_trains_or_leaves_the_student_alone(method) -> None:
     distiller = distilled(method(), torch.rand(4, 1, 8, 8), torch.full((4,), IGNORE_INDEX))
     assert all(p.grad is None or p.grad.isfinite().all() for p in distiller.parameters())
 
 
-@each_method
+@each_method_on_maps
 def test_a_batch_of_one_has_a_defined_value(method) -> None:
     distiller = distilled(method(), torch.rand(1, 1, 8, 8), torch.tensor([1]))
     assert all(p.grad is None or p.grad.isfinite().all() for p in distiller.parameters())
@@ -64,7 +67,7 @@ def test_a_temperature_that_is_none_is_refused(method, temperature) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [m for m in METHODS if issubclass(m, FeatureMethod)], ids=lambda method: method.__name__
+    "method", [m for m in ON_MAPS if issubclass(m, FeatureMethod)], ids=lambda method: method.__name__
 )
 def test_a_layer_that_is_not_there_is_named_with_the_nearest(method) -> None:
     count = 2 if method is Fsp else 1

@@ -7,7 +7,8 @@ from torch import nn
 
 from conformance.case import Case, counted_rows, features_case
 from conformance.method_suite import MethodSuite
-from understudy import Batch, Hint, InputError, Knowledge
+from conformance.texts import LENGTHS, Texts, encoder, padded
+from understudy import Batch, Distiller, Hint, InputError, Knowledge
 from understudy.knowledge import Shapes
 
 WIDTHS = 3, 5
@@ -71,3 +72,37 @@ def test_the_adapter_belongs_to_the_term_and_an_error_names_the_layers() -> None
     fitting = replace(shapes, student={"a": torch.Size([2, 6, 4, 4])})
     term = Hint(student_layer="a", teacher_layer="b").build(fitting)
     assert [tuple(p.shape) for p in term.parameters()] == [(4, 6, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        {},
+        {
+            "student_layer": ["bert.embeddings", "bert.encoder.layer.0", "bert.encoder.layer.1"],
+            "teacher_layer": ["bert.embeddings", "bert.encoder.layer.1", "bert.encoder.layer.3"],
+        },
+    ],
+    ids=["auto", "named"],
+)
+def test_is_the_hidden_state_loss_of_tinybert(layers: dict[str, list[str]]) -> None:
+    """Jiao et al. 2020, with the layer mapping g(m) = 2 m: the sum over layers of MSE(H^S W, H^T), of real tokens."""
+    student, teacher, raw = encoder(width=4, layers=2), encoder(width=6, layers=4), padded()
+    distiller = Distiller(student, teacher, Hint(**layers), example=raw, task=Texts())
+    adapters = [joined.adapter.weight.tolist() for joined in distiller.objective.terms["hint"].joined]
+    inputs = {name: raw[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        of_student, of_teacher = (
+            [states.tolist() for states in network(**inputs, output_hidden_states=True).hidden_states]
+            for network in (student, teacher)
+        )
+    expected = 0.0
+    for m, weight in zip(range(3) if layers else range(1, 3), adapters, strict=True):
+        squares = []
+        for sample, length in enumerate(LENGTHS):
+            for token in range(length):
+                own, other = of_student[m][sample][token], of_teacher[2 * m][sample][token]
+                for row, target in zip(weight, other, strict=True):
+                    squares.append((sum(w * value for w, value in zip(row, own, strict=True)) - target) ** 2)
+        expected += sum(squares) / len(squares)
+    assert distiller(raw).loss.item() == pytest.approx(expected, rel=1e-10)

@@ -2,14 +2,16 @@
 
 import io
 
+import pytest
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from torch import nn
 
 import understudy as us
 from understudy.functional import cross_entropy_loss, relational_distance_loss, soft_target_loss
 from understudy.methods import AnyMethod
+from understudy.pipeline.stages.distill import Distill
 
 RECIPE = """
 - {kind: cross_entropy, weight: 0.1}
@@ -58,3 +60,27 @@ def test_the_sum_is_the_one_written_by_hand_in_value_and_gradient() -> None:
         by_hand.backward()
         torch.testing.assert_close(step.loss, by_hand)
         torch.testing.assert_close(found, gradients(student))
+
+
+def test_a_balance_in_a_recipe_is_the_one_of_python() -> None:
+    recipe = YAML(typ="safe").load(
+        io.StringIO("""
+kind: distill
+name: student
+teacher: teacher
+model: {source: understudy, name: mlp, arguments: {hidden: [8]}}
+training: {epochs: 1, optimizer: {lr: 0.1}}
+balance: {kind: gradient_norm, alpha: 0.5, every: 2}
+""")
+    )
+    terms = YAML(typ="safe").load(io.StringIO(RECIPE))
+    stage = Distill.model_validate({**recipe, "objective": terms})
+    assert us.Objective(stage.objective, stage.balance) == PYTHON.balanced(us.GradientNorm(alpha=0.5, every=2))
+    assert Distill.model_validate({**recipe, "objective": terms, "balance": None}).balance is None
+    learned = Distill.model_validate({**recipe, "objective": terms, "balance": {"kind": "learned_uncertainty"}})
+    assert learned.balance == us.LearnedUncertainty()
+    assert Distill.model_validate(learned.model_dump(mode="json")) == learned
+    with pytest.raises(ValidationError, match="gradient_norm weighs terms against each other"):
+        Distill.model_validate({**recipe, "objective": terms[1:2]})
+    with pytest.raises(ValidationError, match="gradient_norms"):
+        Distill.model_validate({**recipe, "objective": terms, "balance": {"kind": "gradient_norms"}})

@@ -99,8 +99,3 @@ def test_each_missing_layer_of_a_list_is_named_at_its_key(recipe):
     listed = "student_layer: [hidden1, hiden], teacher_layer: [flatten, flatten]"
     (found,) = problems(recipe, ("student_layer: hidden1, teacher_layer: flatten", listed))
     assert found.startswith("17: stages.1.objective.1.student_layer: student has no layer 'hiden'; nearest: 'hidden1'")
-
-
-def test_several_teachers_together_have_no_layers(recipe):
-    found = problems(recipe, ("teacher: teacher", "teacher: [teacher, teacher]"))
-    assert any("hint reads layers, and several teachers together have none" in line for line in found)

@@ -174,7 +174,7 @@ stages:
         ),
         (("version: 1\n", ""), "r.yaml:1: version: is missing: Version of this format; 1 is the only one so far."),
         (("name: small", "name: small\nseeds: [1, 1]"), "r.yaml:3: seeds: given twice: 1; every seed counts once"),
-        (("name: small", "name: small\nseeds: []"), "r.yaml:3: seeds: Tuple should have at least 1 item"),
+        (("name: small", "name: small\nseeds: []"), "r.yaml:3: seeds: expected at least 1 item, got a list of 0"),
         (("task: image_classification", "task: 5"), "r.yaml:3: task: expected a mapping with 'kind'"),
     ],
 )

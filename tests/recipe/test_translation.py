@@ -109,7 +109,7 @@ def test_a_missing_key_is_named_with_its_meaning():
 def test_a_misspelt_key_is_not_also_reported_as_missing():
     problems = told(objective=[{"kind": "hint", "student_layr": "a", "teacher_layer": "b"}])
     assert problems == [
-        "objective.0.student_layr: unknown key 'student_layr'; nearest: 'student_layer', 'teacher_layer'"
+        "objective.0.student_layr: unknown key 'student_layr'; nearest: 'student_layer', 'student', 'teacher_layer'"
     ]
 
 

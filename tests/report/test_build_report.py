@@ -38,6 +38,15 @@ def test_gain_is_student_minus_control_by_seed(report_of):
     assert gain.shown
 
 
+def test_a_student_that_was_trained_once_is_no_sample_of_three(report_of):
+    once = {"seed": 7}
+    report = report_of({**ALL, "student": [0.96] * 3, "control": [0.95] * 3}, rows={"student": once, "control": once})
+    assert (report.gain.seeds, report.gain.ci95, report.gain.shown) == ([0], None, False)
+    assert report.rows[1].metrics["accuracy"].n == 1
+    assert report.rows[0].metrics["accuracy"].n == 3
+    assert "one seed proves nothing" in report.headline
+
+
 def test_teacher_quality(report_of):
     quality = report_of(ALL).teacher_quality
     assert quality.mean == pytest.approx(sum(TEACHER) / 3)

@@ -35,6 +35,18 @@ def test_worse_than_the_control(report_of):
     assert any("worse than its control" in note.text for note in report.notes)
 
 
+def test_a_control_that_lacks_something_else_is_told_so(report_of):
+    lacking = {"rows": {"control": {"lacks": "the training of the generator"}}}
+    gains = [((0.017, 0.018, 0.019), "; the training of the generator was worth +1.8")]
+    gains += [((0.01, -0.008, 0.004), "no gain from the training of the generator was shown")]
+    gains += [((-0.010, -0.011, -0.012), "the training of the generator did harm")]
+    for gain, sentence in gains:
+        report = report_of(_with_gain(*gain), **lacking)
+        assert sentence in report.headline
+        assert report.gain.of == "the training of the generator"
+        assert not any("no teacher" in note.text or "gain from the teacher" in note.text for note in report.notes)
+
+
 def test_one_seed_proves_nothing(report_of):
     report = report_of({"teacher": [0.97], "student": [0.96], "control": [0.94]})
     assert report.headline.endswith("with the teacher +2.0 points over the control, but one seed proves nothing")

@@ -87,7 +87,7 @@ def test_text_of_the_user_is_escaped(example, tmp_path):
     """Every text that a file can hold is hostile here; none may become an element, an attribute or a script."""
     models = {role: {"name": EVIL + role, "architecture": EVIL} for role in ("teacher", "student", "control")}
     models["student"]["teacher"] = EVIL + "teacher"
-    models["control"]["control_of"] = EVIL + "student"
+    models["control"] |= {"control_of": EVIL + "student", "lacks": EVIL}
     guess = {"name": EVIL, "class": EVIL, "probability": 0.5}
     run = example.plain_run(
         tmp_path / "run",
@@ -101,7 +101,8 @@ def test_text_of_the_user_is_escaped(example, tmp_path):
     )
     (run / "recipe.yaml").write_text(f"name: {EVIL}\n</pre>{EVIL}\n")
     (run / "environment.json").write_text('{"<script>": "<script>", "packages": {"<img src=x>": "<script>"}}')
-    example.stage_file(run / "stages/student/seed-0", kind=EVIL, seed=0, status="failed", error=EVIL, data=EVIL)
+    told = {"error": EVIL, "data": EVIL, "pictures": {EVIL: EVIL}}
+    example.stage_file(run / "stages/student/seed-0", kind=EVIL, seed=0, status="failed", **told)
     example.history_file(
         run / "stages/student/seed-0", [{"epoch": epoch, "loss": 1, "terms": {EVIL: 1, "b": 2}} for epoch in (1, 2)]
     )
@@ -114,11 +115,41 @@ def test_text_of_the_user_is_escaped(example, tmp_path):
     assert "<script>alert" not in page
 
 
+def test_the_curve_of_a_loss_tells_terms_and_their_weights(tmp_path, example):
+    run = example.plain_run(tmp_path / "run", {"student": [0.9]})
+    example.stage_file(run / "stages/student/seed-0", kind="distill", seed=0)
+    line = {"loss": 1, "terms": {"a": 0.5, "b": 2}}
+    history = [{"epoch": 1, **line, "weights": {"a": 1.25}}, {"epoch": 2, **line}]
+    example.history_file(run / "stages/student/seed-0", history)
+    page = to_html(build_report([read_run(run)]))
+    assert "a: 0.5 × 1.25\nb: 2" in page
+    assert "a: 0.5\nb: 2" in page
+
+
 def test_report_read_back_from_json_has_no_pictures_but_says_so(digits_run):
     report = Report.model_validate_json(build_report([read_run(digits_run)]).to_json())
     page = to_html(report)
     assert "picture missing" in page
     assert "<img" not in page
+
+
+def test_pictures_of_a_stages_first_seed_are_shown(tmp_path, example):
+    run = example.plain_run(tmp_path / "run", {"student": [0.9, 0.8]})
+    for seed in (0, 1):
+        stage = run / f"stages/student/seed-{seed}"
+        Image.new("L", (500, 200)).save(stage / "made.png")
+        example.stage_file(stage, kind="data_free", seed=seed, pictures={"images": "made.png", "lost": "lost.png"})
+    report = build_report([read_run(run)])
+    assert [(each.seed, each.image) for each in report.pictures] == [
+        (0, "stages/student/seed-0/made.png"),
+        (0, "stages/student/seed-0/lost.png"),
+    ]
+    parsed = _Page(to_html(report))
+    assert parsed.attributes("alt") == ["student: images"]
+    (address,) = (value for value in parsed.attributes("src") if value.startswith("data:image/png;base64,"))
+    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as shown:
+        assert shown.size == (400, 160)
+    assert "student: lost, seed 0" in "".join(parsed.text)
 
 
 @pytest.mark.parametrize("relative", ["../secret.png", "missing.png", "torn.png", "text.png", None])

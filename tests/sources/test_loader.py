@@ -2,6 +2,7 @@
 
 import io
 import multiprocessing
+from dataclasses import replace
 
 import datasets
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from understudy.batch import IGNORE_INDEX
 from understudy.errors import InputError
 from understudy.sources.images import Form, lazy
 from understudy.sources.loader import Loader
@@ -37,8 +39,18 @@ def lazy_twin(split):
     return Split(lazy(records, Form(), split.name), split.targets, split.ids, split.classes, split.name)
 
 
+FIELDS = ("inputs", "targets", "ids", "label_pairs", "shares")
+
+
 def same(left, right):
-    return all(torch.equal(getattr(left, name), getattr(right, name)) for name in ("inputs", "targets", "ids"))
+    pairs = [(getattr(left, name), getattr(right, name)) for name in FIELDS]
+    return all(a is b if a is None or b is None else torch.equal(a, b) for a, b in pairs)
+
+
+def mixable(count):
+    """Images, some of which have no label."""
+    split = split_of(count)
+    return replace(split, targets=split.targets.masked_fill(torch.arange(count) % 3 == 1, IGNORE_INDEX))
 
 
 @given(
@@ -230,3 +242,94 @@ def test_a_picture_that_is_broken_is_named_when_it_is_asked_for():
     split = Split(images, torch.zeros(2, dtype=torch.int64), torch.arange(2), ("a",), "train")
     with pytest.raises(InputError, match="image 1 cannot be decoded"):
         list(Loader(split, batch_size=2, workers=0))
+
+
+MIXING = [Views(mixup=0.7, shift=1, flip=True), Views(cutmix=1.0, flip=True)]
+
+
+@pytest.mark.parametrize("views", MIXING)
+@pytest.mark.parametrize("as_float", [False, True])
+def test_mixed_batches_are_what_a_handwritten_loop_makes(views, as_float):
+    split = mixable(23)
+    if as_float:
+        split = replace(split, inputs=split.inputs / 255)
+    loader = Loader(split, batch_size=5, seed=3, views=views)
+    loader.set_epoch(2)
+    # a labelled sample meets labelled ones, one without a label those without
+    kinds = {True: [], False: []}
+    for index in range(23):
+        kinds[int(split.targets[index]) != IGNORE_INDEX].append(index)
+    seen = []
+    for batch in loader:
+        assert batch.inputs.dtype == torch.float32
+        assert (batch.targets == IGNORE_INDEX).all()
+        for row, sample in enumerate(batch.ids.tolist()):
+            index = (sample - 1000) // 7
+            seen.append(index)
+            one = split.ids[index : index + 1]
+            possible = kinds[int(split.targets[index]) != IGNORE_INDEX]
+            partner = possible[int(views.partners(one, among=len(possible), view=2, seed=3))]
+            shown = [
+                views.apply(split.inputs[place : place + 1], split.ids[place : place + 1], view=2, seed=3)
+                for place in (index, partner)
+            ]
+            image, share = views.mix(*shown, one, view=2, seed=3)
+            torch.testing.assert_close(batch.inputs[row], image[0] if as_float else image[0].float() / 255)
+            assert batch.label_pairs[row].tolist() == [int(split.targets[index]), int(split.targets[partner])]
+            assert batch.shares[row] == share
+    assert sorted(seen) == list(range(23))
+
+
+@pytest.mark.parametrize("views", MIXING)
+def test_a_mixed_sample_is_the_same_in_every_batch_process_and_resumption(views):
+    split = mixable(40)
+
+    def shown(*loaders, start=0):
+        batches = [batch for loader in loaders for batch in loader.iterate(start)]
+        rows = {}
+        for batch in batches:
+            for number, sample in enumerate(batch.ids.tolist()):
+                rows[sample] = [getattr(batch, name)[number] for name in FIELDS]
+        return rows
+
+    whole = shown(Loader(split, batch_size=40, shuffle=False, views=views))
+    assert len(whole) == 40
+    others = [
+        shown(Loader(split, batch_size=7, views=views)),
+        shown(*(Loader(split, batch_size=9, views=views, rank=rank, world=2) for rank in range(2))),
+        shown(Loader(lazy_twin(split), batch_size=11, views=views, workers=0)),
+        shown(Loader(lazy_twin(split), batch_size=11, views=views, workers=1)),
+        shown(Loader(split, batch_size=6, views=views), start=4),
+    ]
+    for rows in others:
+        assert all(torch.equal(a, b) for sample, row in rows.items() for a, b in zip(row, whole[sample], strict=True))
+    assert [len(rows) for rows in others] == [40, 40, 40, 40, 16]
+
+
+def test_as_many_mixed_samples_are_supervised_as_are_labelled():
+    split = split_of(500)
+    few = replace(split, targets=split.targets.masked_fill(torch.arange(500) >= 20, IGNORE_INDEX))
+    for labelled, count in ((split, 500), (few, 20), (replace(split, targets=few.targets.roll(1)), 20)):
+        batches = list(Loader(labelled, batch_size=64, views=Views(mixup=1.0)))
+        assert sum(int(batch.supervised.sum()) for batch in batches) == count
+        assert sum(int(batch.labelled.sum()) for batch in batches) == 0
+    nothing = replace(split, targets=torch.full((500,), IGNORE_INDEX))
+    assert sum(int(batch.supervised.sum()) for batch in Loader(nothing, batch_size=64, views=Views(mixup=1.0))) == 0
+
+
+def test_the_partner_goes_through_the_transform_as_itself():
+    split = split_of(30)
+    plain = {}
+    for batch in Loader(split, batch_size=30, transform=jitter):
+        plain.update(zip(batch.ids.tolist(), batch.inputs, strict=True))
+    views = Views(mixup=1.0)
+    for batch in Loader(split, batch_size=8, transform=jitter, views=views):
+        partners = split.ids[views.partners(batch.ids, among=30, view=0, seed=0)].tolist()
+        for image, sample, other, share in zip(batch.inputs, batch.ids.tolist(), partners, batch.shares, strict=True):
+            torch.testing.assert_close(image, share * plain[sample] + (1 - share) * plain[other])
+
+
+def test_what_is_not_an_image_cannot_be_mixed():
+    split = Split(torch.randn(9, 4), torch.arange(9) % 3, torch.arange(9), ("a", "b", "c"), "train")
+    with pytest.raises(InputError, match=r"averaged with another by mixup, α = 1.*shape \(4,\)"):
+        Loader(split, batch_size=4, views=Views(mixup=1.0))

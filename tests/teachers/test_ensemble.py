@@ -5,10 +5,26 @@ import torch
 from torch import nn
 
 from conformance.networks import Network, objective, raw_batch
-from understudy import Batch, Classification, Distiller, Ensemble, InputError, Knowledge, ModuleTeacher, SoftTargets
+from understudy import (
+    Batch,
+    Classification,
+    Distiller,
+    Ensemble,
+    Hint,
+    InputError,
+    Knowledge,
+    ModuleTeacher,
+    SoftTargets,
+)
 from understudy.functional import soft_target_loss
+from understudy.sources.architecture import build_architecture
+from understudy.sources.model_specs import BuiltinModel
 
 TASK = Classification()
+
+
+def cnn(width: int) -> BuiltinModel:
+    return BuiltinModel(name="cnn", arguments={"widths": [width, 2 * width]})
 
 
 class Says:
@@ -74,8 +90,87 @@ def test_teaches_like_any_other_teacher() -> None:
     torch.testing.assert_close(step.teacher.logits.exp(), expected.detach())
     assert not step.teacher.logits.requires_grad
     assert len(list(distiller.parameters())) == len(list(distiller.student.parameters()))
-    with pytest.raises(InputError, match=r"no layers of its own.*'block'"):
+    with pytest.raises(InputError, match=r"no layers of its own.*'block'.*'0', '1'"):
         Distiller(Network(), ensemble, objective(), example=raw_batch())
+
+
+def test_a_term_may_ask_one_member_and_read_its_layers() -> None:
+    """Each term names its teacher; the sum equals one written by hand."""
+    torch.manual_seed(0)
+    student, big, small = Network(), Network(12), Network(8)
+    teacher = Ensemble({"big": ModuleTeacher(big, task=TASK), "small": ModuleTeacher(small, task=TASK)}, (3.0, 1.0))
+    terms = (
+        SoftTargets(temperature=2.0, teacher="big")
+        + 0.5 * SoftTargets(name="second", teacher="small")
+        + 0.25 * SoftTargets(name="both")
+        + 2 * Hint(student_layer="block", teacher_layer="block", teacher="small")
+    )
+    distiller = Distiller(student, teacher, terms, example=raw_batch())
+    assert distiller.teacher_taps == ("small/block",)
+    inputs, _ = raw_batch()
+    step = distiller(raw_batch())
+    logits, seen = student(inputs), {name: network(inputs).detach() for name, network in (("b", big), ("s", small))}
+    mean = (0.75 * seen["b"].softmax(-1) + 0.25 * seen["s"].softmax(-1)).log()
+    adapter = distiller.objective.terms["hint"].joined[0].adapter
+    feature, answer = student.block(student.stem(inputs)), small.block(small.stem(inputs)).detach()
+    expected = (
+        soft_target_loss(logits, seen["b"], temperature=2.0)
+        + 0.5 * soft_target_loss(logits, seen["s"], temperature=SoftTargets().temperature)
+        + 0.25 * soft_target_loss(logits, mean, temperature=SoftTargets().temperature)
+        + 2 * (adapter(feature) - answer).square().mean()
+    )
+    torch.testing.assert_close(step.loss, expected)
+
+
+def test_auto_finds_the_layers_of_the_member_that_is_named() -> None:
+    pair = {
+        name: ModuleTeacher(
+            build_architecture(cnn(width), classes=10, inputs=torch.rand(2, 1, 16, 16), pretrained=False), task=TASK
+        )
+        for name, width in (("narrow", 4), ("wide", 12))
+    }
+    student = build_architecture(cnn(6), classes=10, inputs=torch.rand(2, 1, 16, 16), pretrained=False)
+    example = (torch.rand(2, 1, 16, 16), torch.tensor([0, 1]))
+    terms = Hint(name="a", teacher="wide") + Hint(name="b", teacher="narrow")
+    distiller = Distiller(student, Ensemble(pair), terms, example=example)
+    step = distiller(example)
+    step.loss.backward()
+    widths = {
+        tap: step.teacher.members[tap.split("/")[0]].features[tap.split("/")[1]].shape[1]
+        for tap in distiller.teacher_taps
+    }
+    assert {width for tap, width in widths.items() if tap.startswith("wide/")} == {24}
+    assert {width for tap, width in widths.items() if tap.startswith("narrow/")} == {8}
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        (SoftTargets(teacher="huge"), r"no teacher 'huge'; expected one of 'big', 'small'"),
+        (SoftTargets(student="big"), r"no student 'big'; there is only one"),
+        (
+            Hint(student_layer="block", teacher_layer="nowhere", teacher="small"),
+            r"teacher small has no layer 'nowhere'",
+        ),
+    ],
+)
+def test_who_is_not_there_is_named(term, message) -> None:
+    teacher = Ensemble({name: ModuleTeacher(Network(8), task=TASK) for name in ("big", "small")})
+    with pytest.raises(InputError, match=message):
+        Distiller(Network(), teacher, term, example=raw_batch())
+    with pytest.raises(InputError, match="no teacher 'big'; there is only one"):
+        Distiller(Network(), Network(), SoftTargets(teacher="big"), example=raw_batch())
+
+
+@pytest.mark.parametrize("weights", [None, (1.0, 4.0)])
+def test_the_most_confident_member_is_picked_sample_by_sample(weights) -> None:
+    one, two = [[4.0, 0.0, 0.0], [0.1, 0.0, 0.0], [0.0, 2.0, 0.0]], [[0.0, 1.0, 0.0], [0.0, 0.0, 3.0], [0.0, 0.0, 1.9]]
+    answer = Ensemble([Says(one), Says(two)], weights, combine="confident").observe(BATCH).logits
+    a, b = weights or (1.0, 1.0)
+    for row in range(3):
+        p, q = probabilities(one[row]), probabilities(two[row])
+        picked = p if a * max(p) > b * max(q) else q
+        assert answer[row].exp().tolist() == pytest.approx(picked, rel=1e-12)
 
 
 def test_the_mask_is_kept() -> None:

@@ -70,6 +70,7 @@ def _show_pairs(student: Built, teacher: Built, as_json: bool) -> None:
         {layer.path: layer.output_shape for layer in layers(m, student.inputs)}
         for m in (student.module, teacher.module)
     ]
+    roles = {"stage": found.stages, "penultimate": found.penultimate, "classifier": found.classifier}
     rows = [
         {
             "role": role,
@@ -79,7 +80,7 @@ def _show_pairs(student: Built, teacher: Built, as_json: bool) -> None:
             "teacher_shape": shapes[1][other],
             "adapter": _adapter(role, shapes[0][own], shapes[1][other]),
         }
-        for role, pairs in (("stage", found.stages), ("penultimate", found.penultimate))
+        for role, pairs in roles.items()
         for own, other in pairs
     ]
     if as_json:
@@ -102,12 +103,14 @@ def _show_pairs(student: Built, teacher: Built, as_json: bool) -> None:
 
 
 def _adapter(role: str, student: Any, teacher: Any) -> str:
-    """What a hint would put between two layers, in words; penultimate features are read as vectors."""
+    """What a hint would put between two layers, in words; penultimate features are read as vectors, classifiers not."""
     from torch import nn
 
     from understudy.adapters import SpatialAdapter, adapter_for
     from understudy.feature_method import common_form, shape_read
 
+    if role == "classifier":
+        return "nothing: its weight is read"
     form = common_form("vector" if role == "penultimate" else "any", student, teacher)
     student, teacher = shape_read(form, student), shape_read(form, teacher)
     try:

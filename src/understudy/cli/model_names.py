@@ -149,11 +149,11 @@ def _saved(name: str, directory: Path, size: str | None) -> Built:
 
 
 def _of_recipe(name: str, file: Path, stage: str, size: str | None, classes: int | None) -> Built:
-    from understudy.pipeline.stages import Distill, Train
+    from understudy.pipeline.stages import DataFree, Distill, Train
     from understudy.recipe.loading import load_recipe
 
     recipe = load_recipe(file)
-    models = {item.name: item.model for item in recipe.stages if isinstance(item, Train | Distill)}
+    models = {item.name: item.model for item in recipe.stages if isinstance(item, Train | Distill | DataFree)}
     if stage not in models:
         raise InputError(
             f"{file} has no stage {stage!r} with a model{nearest(stage, models)}; it has {listing(list(models))}"

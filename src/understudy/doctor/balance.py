@@ -13,7 +13,7 @@ from understudy.distiller import Distiller
 from understudy.doctor.evidence import device_of
 from understudy.doctor.findings import Finding
 from understudy.doctor.untouched import untouched
-from understudy.objective import Weight
+from understudy.objective import Weight, term_value
 from understudy.schedules import value_at
 
 OUT_OF_PROPORTION = 100.0
@@ -71,18 +71,19 @@ def term_gradients(distiller: Distiller, batch: Batch) -> list[TermGradient]:
         step = distiller(batch, progress=0.0)
         found = []
         for method, module in zip(objective.objective.terms, objective.terms.values(), strict=True):
-            value = module(step.student, step.teacher if step.teacher is not None else step.student, batch)
+            value = term_value(method, module, step.student, step.teacher, batch)
             gradients = _gradients(value, parameters)
             reached = frozenset(name for name, grad in zip(names, gradients, strict=True) if grad is not None)
             found.append(TermGradient(method.label, method.weight, float(value.detach()), _norm(gradients), reached))
     return found
 
 
-def check_balance(gradients: Sequence[TermGradient]) -> list[Finding]:
+def check_balance(gradients: Sequence[TermGradient], *, adaptive: bool = False) -> list[Finding]:
     """Two terms whose weighted gradients differ by more than a factor of 100, at every moment both count.
 
     Args:
         gradients: of all terms, on one or more batches; a batch on which a term is silent does not count for it.
+        adaptive: whether the objective has a balance, which evens the terms out, so that only their weights count.
     """
     weights = {gradient.label: gradient.weight for gradient in gradients if gradient.weighs}
     norms = {label: _mean([each.norm for each in gradients if each.label == label]) for label in weights}
@@ -90,6 +91,8 @@ def check_balance(gradients: Sequence[TermGradient]) -> list[Finding]:
     loud = {label: norm for label, norm in norms.items() if norm > SILENT or values[label] > SILENT}
     loud = {label: norm for label, norm in loud.items() if norm > 0.0}
     findings = [_silent(label) for label in norms if label not in loud]
+    if adaptive:
+        loud = dict.fromkeys(loud, 1.0)
     pairs = [(strong, weak) for strong in loud for weak in loud if _least_ratio(strong, weak, loud, weights) > 0.0]
     worst = max(pairs, key=lambda pair: _least_ratio(*pair, loud, weights), default=None)
     if worst is None:
@@ -107,7 +110,8 @@ def check_balance(gradients: Sequence[TermGradient]) -> list[Finding]:
             severity="warning",
             message=f"the term {strong} drowns the term {weak}; expected gradients within a factor of 100",
             seen=f"weighted gradient norms on the student: {strong} {ratio:.3g} times {weak}",
-            remedy=f"weight {balanced:.2g} for {strong} (now {value_at(weights[strong], moment):.3g}) balances them",
+            remedy=f"weight {balanced:.2g} for {strong} (now {value_at(weights[strong], moment):.3g}) balances them"
+            + ("" if adaptive else ", or let a balance such as gradient_norm do it"),
         ),
     ]
 

@@ -82,6 +82,7 @@ def check_labels(batches: Sequence[Batch], outputs: int) -> list[Finding]:
         if batch.targets is None:
             continue
         labels = batch.targets if batch.mask is None else batch.targets.masked_fill(~batch.mask, IGNORE_INDEX)
+        labels = labels if batch.label_pairs is None else batch.label_pairs
         wrong = (labels != IGNORE_INDEX) & ((labels < 0) | (labels >= outputs))
         if wrong.any():
             values = sorted(set(labels[wrong].tolist()))

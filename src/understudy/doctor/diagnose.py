@@ -148,4 +148,5 @@ def _train(distiller: Distiller, training: list[Batch]) -> list[Finding]:
         gradients += found
     if findings or not any(each.requires_grad for each in distiller.student.parameters()):
         return findings[:1]
-    return [*check_reached(distiller, gradients), *check_balance(gradients)]
+    adaptive = distiller.objective.objective.balance is not None
+    return [*check_reached(distiller, gradients), *check_balance(gradients, adaptive=adaptive)]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from understudy.batch import IGNORE_INDEX, Batch
+from understudy.batch import Batch
 from understudy.distiller import Distiller
 from understudy.errors import InputError
 from understudy.knowledge import Knowledge
@@ -25,6 +25,7 @@ MOST_SECONDS = 3.0
 """How long to read, and how long to run the networks, before the batches at hand must do."""
 MOST_VALUES = 2**27
 """How many logits to keep of each network."""
+_PER_ROW = ("inputs", "targets", "mask", "ids", "label_pairs", "shares")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def head(batch: Batch, most: int = MOST_ROWS) -> Batch:
         return batch
     if batch.targets is None or batch.ids is None:
         return rows(batch, slice(most))
-    unlabelled = (~batch.labelled).reshape(len(batch), -1).all(-1)
+    unlabelled = (~batch.supervised).reshape(len(batch), -1).all(-1)
     return rows(batch, torch.argsort(unlabelled.int(), stable=True)[:most])
 
 
@@ -155,7 +156,7 @@ def ask(distiller: Distiller, batch: Batch) -> Knowledge | None:
     """The teacher's logits for a batch, called exactly as in training; None without a teacher."""
     if distiller.teacher is None:
         return None
-    return _logits_only(distiller.teacher.observe(batch, distiller.objective.objective.teacher_taps))
+    return _logits_only(distiller.teacher.observe(batch, distiller.teacher_taps))
 
 
 def answers(task: Task, pairs: Iterable[tuple[Knowledge, Batch]]) -> Answers:
@@ -194,7 +195,7 @@ def rows(batch: Batch, index: Tensor | slice) -> Batch:
             return {key: picked(item) for key, item in value.items()}
         return tuple(picked(item) for item in value) if isinstance(value, tuple | list) else value
 
-    per_row = {name: picked(getattr(batch, name)) for name in ("inputs", "targets", "mask", "ids")}
+    per_row = {name: picked(getattr(batch, name)) for name in _PER_ROW}
     return replace(batch, **per_row)
 
 
@@ -214,8 +215,8 @@ def comparable(seen: Observation) -> bool:
 
 
 def labelled_rows(batch: Batch) -> int:
-    """How many positions of a batch carry a label."""
-    return 0 if batch.targets is None else int((batch.targets != IGNORE_INDEX).sum())
+    """How many positions of a batch carry a label, or two that are known."""
+    return 0 if batch.targets is None else int(replace(batch, mask=None).supervised.sum())
 
 
 def device_of(distiller: Distiller) -> torch.device:

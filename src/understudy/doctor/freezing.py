@@ -15,7 +15,7 @@ from understudy.doctor.findings import Finding
 from understudy.doctor.untouched import networks
 from understudy.errors import RunError, listing
 from understudy.knowledge import Knowledge
-from understudy.teachers import Teacher
+from understudy.teachers import Teacher, stateful_teachers
 
 TOLERANCE = 0.05
 """Mean difference between two answers that must be equal, as a part of the answers' own spread."""
@@ -24,7 +24,7 @@ TOLERANCE = 0.05
 class TeacherWatch:
     """The teacher's weights and buffers, hashed now, compared later.
 
-    A teacher without a live network (a recording) is never found changed.
+    A teacher without a live network (a recording) is never found changed, nor is one that changes by its own rule.
 
     Args:
         teacher: the teacher, or the distiller that has one.
@@ -62,7 +62,7 @@ def check_freezing(distiller: Distiller, batch: Batch) -> list[Finding]:
     teacher = distiller.teacher
     if teacher is None:
         return []
-    taps = distiller.objective.objective.teacher_taps
+    taps = distiller.teacher_taps
     with torch.enable_grad():
         watch = TeacherWatch(teacher)
         first = teacher.observe(batch, taps)
@@ -231,10 +231,12 @@ def _place(tensor: Tensor) -> tuple[str, int]:
 
 
 def _hashes(teacher: Teacher | None) -> dict[str, str]:
-    """SHA-256 of each parameter and buffer, by network and dotted name."""
+    """SHA-256 of each parameter and buffer that is to stay as it is, by network and dotted name."""
+    moving = [module for one in stateful_teachers(teacher).values() for module in networks(one).values()]
     return {
         f"{label}.{name}": hashlib.sha256(_bytes(tensor)).hexdigest()
         for label, network in networks(teacher).items()
+        if not any(network is each for each in moving)
         for name, tensor in _state(network)
     }
 

@@ -23,6 +23,7 @@ from understudy.doctor.findings import Finding, raise_errors
 from understudy.doctor.freezing import check_freezing
 from understudy.doctor.samples import MEANINGLESS, check_rows
 from understudy.doctor.untouched import untouched
+from understudy.teachers import stateful_teachers
 
 WEAK = 0.2
 """Part of the way from guessing to perfection under which a teacher is called weak."""
@@ -82,6 +83,8 @@ def check_quality(
         control_metric: see :func:`check_teacher`.
         classes: names of the classes.
     """
+    if stateful_teachers(distiller.teacher):
+        return [_follows()]
     teacher = teacher_answers(distiller.task, observations)
     student = student_answers(distiller.task, observations)
     if not teacher.judgeable:
@@ -209,6 +212,16 @@ def _smaller_than_student(distiller: Distiller) -> list[Finding]:
             remedy="if they are swapped, pass them as Distiller(student, teacher, …); otherwise nothing",
         )
     ]
+
+
+def _follows() -> Finding:
+    return Finding(
+        check="teacher_quality",
+        severity="note",
+        message="the teacher changes with the student, so how good it is cannot be known before",
+        seen="a teacher that begins as the untrained student, or learns beside it",
+        remedy="nothing; the gain over the control tells what it was worth",
+    )
 
 
 def _unjudged(teacher: Answers, where: str) -> Finding:

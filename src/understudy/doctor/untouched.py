@@ -12,9 +12,11 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler
 
+from understudy.balancing import GradientNormFactors
 from understudy.distiller import Distiller
+from understudy.engine.batches import LearningLoader
 from understudy.gathering import alone
-from understudy.teachers import ModuleTeacher, Teacher
+from understudy.teachers import AverageTeacher, ModuleTeacher, Teacher
 
 
 @contextmanager
@@ -27,7 +29,8 @@ def untouched(distiller: Distiller, *loaders: Iterable[Any] | None) -> Iterator[
 
     Args:
         distiller: what is examined.
-        loaders: what is read from; a ``DataLoader`` with a generator of its own gets that one's state back.
+        loaders: what is read from; a ``DataLoader`` with a generator of its own gets that one's state back, and a
+            loader that learns forgets what it has learnt inside.
     """
     roots = [distiller, *networks(distiller.teacher).values()]
     modules = list(dict.fromkeys(module for root in roots for module in root.modules()))
@@ -38,6 +41,12 @@ def untouched(distiller: Distiller, *loaders: Iterable[Any] | None) -> Iterator[
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
+    passes = [(module, module.passes) for module in modules if isinstance(module, GradientNormFactors)]
+    learnt = [
+        (loader, {name: tensor.clone() for name, tensor in loader.state_dict().items()})
+        for loader in loaders
+        if isinstance(loader, LearningLoader)
+    ]
     generators = [(generator, generator.get_state()) for loader in loaders for generator in _generators(loader)]
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
@@ -47,9 +56,13 @@ def untouched(distiller: Distiller, *loaders: Iterable[Any] | None) -> Iterator[
     finally:
         for module, training in zip(modules, modes, strict=True):
             module.training = training
+        for module, made in passes:
+            module.passes = made
         with torch.no_grad():
             for module, name, buffer, content in buffers:
                 module._buffers[name] = buffer.copy_(content)
+        for loader, state in learnt:
+            loader.load_state_dict(state)
         for generator, state in generators:
             generator.set_state(state)
         random.setstate(python)
@@ -67,7 +80,7 @@ def networks(teacher: Teacher | None) -> dict[str, nn.Module]:
     """
     if teacher is None:
         return {}
-    if isinstance(teacher, ModuleTeacher):
+    if isinstance(teacher, ModuleTeacher | AverageTeacher):
         return {"teacher": teacher.module}
     if isinstance(teacher, nn.Module):
         return {"teacher": teacher}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 
 from understudy.batch import Batch
@@ -33,6 +34,28 @@ class EpochLoader(Protocol):
         ...
 
     def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class LearningLoader(EpochLoader, Protocol):
+    """A loader that itself learns while it is read, such as one that generates its images.
+
+    It is read in order and no further ahead than the training is: what it has learnt when a checkpoint is written
+    belongs to the batches that were used until then.
+    """
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint to be gone on from, as JSON."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What it has learnt."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`state_dict` gave."""
+        ...
 
 
 class Batches:
@@ -72,10 +95,11 @@ class Batches:
         self._generators = _generators(given)
 
     def first(self) -> Batch:
-        """A batch to try things on; the loader's own generators are left as they were."""
-        states = self.generator_states()
+        """A batch to try things on; the loader's own generators, and what it has learnt, are left as they were."""
+        states, learnt = self.generator_states(), {name: tensor.clone() for name, tensor in self.learnt().items()}
         raw = next(self.open(0, 0), None)
         self.set_generator_states(states)
+        self.set_learnt(learnt)
         if raw is None:
             raise InputError("the loader yields no batches, although it has a length")
         return self._ready(raw)
@@ -116,6 +140,20 @@ class Batches:
         for generator, state in zip(self._generators, states, strict=True):
             generator.set_state(decoded(state))
 
+    @property
+    def identity(self) -> dict[str, Any] | None:
+        """What a loader that learns must have in common with the one of a checkpoint; None for any other loader."""
+        return self._loader.identity if isinstance(self._loader, LearningLoader) else None
+
+    def learnt(self) -> dict[str, Tensor]:
+        """What the loader has learnt; empty for one that does not learn."""
+        return self._loader.state_dict() if isinstance(self._loader, LearningLoader) else {}
+
+    def set_learnt(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`learnt` gave."""
+        if isinstance(self._loader, LearningLoader):
+            self._loader.load_state_dict(state)
+
     def _ready(self, raw: Any) -> Batch:
         batch = self._task.batch(raw)
         return batch if self._process.device.type == "cpu" else batch.to(self._process.device)
@@ -128,7 +166,7 @@ def with_totals(batches: list[Batch], current: Process) -> list[Batch]:
         batches: the batches of one step in this process.
         current: this process; the counts are added over all of them.
     """
-    labelled = [batch.labelled.sum() if batch.targets is not None else None for batch in batches]
+    labelled = [batch.supervised.sum() if batch.targets is not None else None for batch in batches]
     valid = [_valid(batch) for batch in batches]
     totals = [_average(counts, current) for counts in (labelled, valid)]
     return [replace(batch, labelled_total=totals[0], valid_total=totals[1]) for batch in batches]

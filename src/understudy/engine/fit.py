@@ -24,7 +24,7 @@ from understudy.engine.progress import Progress, SilentProgress, progress_for
 from understudy.engine.randomness import kept_randomness
 from understudy.engine.training import Training
 from understudy.errors import RunError
-from understudy.teachers.module import ModuleTeacher
+from understudy.teachers import AverageTeacher, ModuleTeacher, Teacher
 
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL")
 
@@ -99,13 +99,13 @@ def fit(
     """
     current = process()
     shown = (progress or progress_for(sys.stderr)) if current.is_main else SilentProgress()
-    teacher = distiller.teacher if isinstance(distiller.teacher, ModuleTeacher) else None
+    teacher = _live(distiller.teacher)
     distiller.to(current.device)
     if teacher is not None:
         teacher.to(current.device)
     batches = Batches(loader, task=distiller.task, current=current)
-    identity = training_identity(distiller, training, seed, batches.length, current) if directory or trackers else {}
-    journal = Journal(distiller, val, directory=directory, current=current, progress=shown, identity=identity)
+    identity = training_identity(distiller, training, seed, batches, current) if directory or trackers else {}
+    journal = Journal(distiller, val, batches, directory=directory, current=current, progress=shown, identity=identity)
     with kept_randomness(), _explained(current):
         saved = journal.load()
         example = batches.first() if current.world > 1 else None  # all processes must draw it together
@@ -137,6 +137,13 @@ def fit(
             finished(fitted)
         journal.clear()
         return fitted
+
+
+def _live(teacher: Teacher | None) -> ModuleTeacher | None:
+    """The network of a teacher whose execution can be chosen."""
+    if isinstance(teacher, AverageTeacher):
+        return teacher.answering
+    return teacher if isinstance(teacher, ModuleTeacher) else None
 
 
 def _plan(

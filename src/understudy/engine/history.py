@@ -16,7 +16,10 @@ from understudy.engine.process import Process
 from understudy.errors import RunError
 
 Record = dict[str, Any]
-"""``{"step", "epoch", "progress", "loss", "terms", "lr", "samples_per_s", "seconds", "val"}``; plain JSON."""
+"""One validation: step, epoch, progress, loss, terms, weights, lr, samples_per_s, seconds, val; plain JSON.
+
+``terms`` are unweighted means since the last record; ``weights`` the factors of the terms at this moment, with what
+a balance makes of them."""
 
 
 class MetricsLog:

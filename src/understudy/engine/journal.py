@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.distiller import Distiller
+from understudy.engine.batches import Batches
 from understudy.engine.checkpoints import Checkpoint, Checkpoints, flat, optimizer_tensors, part, restore_optimizer
 from understudy.engine.history import MetricsLog, Record
 from understudy.engine.loop import Loop, Place
@@ -24,7 +25,7 @@ from understudy.engine.training import Training
 from understudy.errors import InputError
 from understudy.measure.quality import predict, quality
 from understudy.spec import digest
-from understudy.teachers.module import ModuleTeacher
+from understudy.teachers import ModuleTeacher, stateful_teachers
 
 _FREE_TO_CHANGE = {"checkpoint_every"}
 
@@ -35,6 +36,7 @@ class Journal:
     Args:
         distiller: what is trained.
         val: validation data, None for none.
+        batches: the training data; what a loader learns goes into the checkpoints.
         directory: where to write, None for nowhere.
         current: this process; only the main one writes.
         progress: who is told.
@@ -45,13 +47,14 @@ class Journal:
         self,
         distiller: Distiller,
         val: Any,
+        batches: Batches,
         *,
         directory: Path | None,
         current: Process,
         progress: Progress,
         identity: dict[str, Any],
     ) -> None:
-        self._distiller, self._val, self._directory = distiller, val, directory
+        self._distiller, self._val, self._batches, self._directory = distiller, val, batches, directory
         self._process, self._progress, self._identity = current, progress, identity
         self._checkpoints = Checkpoints(directory / "checkpoints") if directory is not None else None
         self._log = MetricsLog(directory / "metrics.jsonl") if directory is not None and current.is_main else None
@@ -80,6 +83,7 @@ class Journal:
         """Put the loop where the checkpoint was, and open what is written to."""
         if saved is not None:
             _restore(loop, saved, self._process.rank)
+            self._batches.set_learnt(part("loader.", saved.tensors))
         if self._log is not None:
             self._log.rewrite(loop.place.history)
         if self._process.is_main:
@@ -114,6 +118,7 @@ class Journal:
         each = self._process.gathered({"random": random_state(), "meter": loop.meter.state()})
         if self._process.is_main:
             tensors, state = _snapshot(loop)
+            tensors |= flat("loader.", self._batches.learnt())
             state |= {"identity": self._identity, "plan": self.plan.model_dump(mode="json"), "each": each}
             self._checkpoints.save(loop.place.step, tensors, state)
 
@@ -137,11 +142,17 @@ def _snapshot(loop: Loop) -> tuple[dict[str, Tensor], dict[str, Any]]:
         **flat("objective.", loop.distiller.objective.state_dict()),
         **flat("optimizer.", moments),
         **flat("average.", loop.average.state_dict() if loop.average is not None else {}),
+        **flat("teacher.", _teacher_state(loop.distiller)),
         **flat("best.", loop.best_state or {}),
     }
     place = {**asdict(loop.place), "seconds": loop.seconds}
     state = {"place": place, "optimizer": values, "scaler": loop.scaler.state_dict(), "loader": loop.epoch_generators}
     return tensors, state
+
+
+def _teacher_state(distiller: Distiller) -> dict[str, Tensor]:
+    teachers = stateful_teachers(distiller.teacher).items()
+    return {key: value for name, teacher in teachers for key, value in flat(f"{name}.", teacher.state_dict()).items()}
 
 
 def _restore(loop: Loop, saved: Checkpoint, rank: int) -> None:
@@ -152,6 +163,8 @@ def _restore(loop: Loop, saved: Checkpoint, rank: int) -> None:
     restore_optimizer(loop.optimizer, part("optimizer.", tensors), state["optimizer"])
     if loop.average is not None:
         loop.average.load_state_dict(part("average.", tensors))
+    for name, teacher in stateful_teachers(loop.distiller.teacher).items():
+        teacher.load_state_dict(part(f"teacher.{name}.", tensors))
     loop.scaler.load_state_dict(state["scaler"])
     loop.place = Place(**state["place"])
     loop.best_state = part("best.", tensors) or None
@@ -161,7 +174,7 @@ def _restore(loop: Loop, saved: Checkpoint, rank: int) -> None:
 
 
 def training_identity(
-    distiller: Distiller, training: Training, seed: int, batches: int, current: Process
+    distiller: Distiller, training: Training, seed: int, batches: Batches, current: Process
 ) -> dict[str, Any]:
     """What must be the same for a checkpoint to be gone on from, as JSON.
 
@@ -169,22 +182,24 @@ def training_identity(
         distiller: student, teacher and objective; of the student its structure counts, of the teacher its weights.
         training: how to train.
         seed: of the training.
-        batches: batches of an epoch.
+        batches: the training data; how many batches an epoch has counts, and what a loader that learns is.
         current: this process, which knows how many train together.
     """
     student = [
         [name, list(parameter.shape), parameter.requires_grad]
         for name, parameter in distiller.student.named_parameters()
     ]
-    teacher = distiller.teacher
+    teacher, balance = distiller.teacher, distiller.objective.objective.balance
     return {
         "training": training.model_dump(mode="json", exclude=_FREE_TO_CHANGE),
         "seed": seed,
         "task": distiller.task.model_dump(mode="json"),
         "objective": [term.model_dump(mode="json") for term in distiller.objective.objective.terms],
+        "balance": balance.model_dump(mode="json") if balance is not None else None,
         "student": digest(student),
         "teacher": _weights(teacher.module) if isinstance(teacher, ModuleTeacher) else type(teacher).__name__,
-        "batches per epoch": batches,
+        "batches per epoch": batches.length,
+        "loader": batches.identity,
         "processes": current.world,
     }
 

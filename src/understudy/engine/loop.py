@@ -36,6 +36,7 @@ class Moment:
         epoch: epochs that were made.
         progress: how far the training is, 0 to 1.
         distiller: student, adapters and teacher.
+        student: the network that is validated and kept: the moving average of the student, if there is one.
         output: what the distiller gave for the last batch.
     """
 
@@ -43,6 +44,7 @@ class Moment:
     epoch: float
     progress: float
     distiller: Distiller
+    student: nn.Module
     output: Step
 
 
@@ -307,6 +309,7 @@ class Loop:
             "progress": place.step / self.total,
             "loss": loss,
             "terms": terms,
+            "weights": self.distiller.objective.weights(place.step / self.total),
             "lr": self.optimizer.param_groups[0]["lr"],
             "samples_per_s": rate,
             "seconds": round(self.seconds, 3),
@@ -332,7 +335,14 @@ class Loop:
 
     def _moment(self, output: Step) -> Moment:
         place = self.place
-        return Moment(place.step, self.epochs_made, place.step / self.total, self.distiller, output)
+        return Moment(
+            step=place.step,
+            epoch=self.epochs_made,
+            progress=place.step / self.total,
+            distiller=self.distiller,
+            student=self.student,
+            output=output,
+        )
 
     def _distiller_in_train_mode(self) -> None:
         self._model.train()

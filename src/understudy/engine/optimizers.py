@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from understudy.balancing import Balancer
 from understudy.engine.training import Optimizer
 from understudy.errors import InputError, listing, nearest
 
@@ -25,7 +26,8 @@ _NORMS = (
 def build_optimizer(spec: Optimizer, modules: list[nn.Module]) -> torch.optim.Optimizer:
     """An optimizer of all parameters of the modules that are to be trained, each once.
 
-    The fused implementation is used where torch has one for the parameters' device.
+    What balances an objective's terms is never decayed. The fused implementation is used where torch has one for the
+    parameters' device.
 
     Args:
         spec: which optimizer, with what options.
@@ -76,7 +78,9 @@ def _groups(spec: Optimizer, modules: list[nn.Module]) -> list[dict[str, Any]]:
     for module in modules:
         for layer in module.modules():
             for parameter in layer.parameters(recurse=False):
-                exempt = spec.no_decay_on_bias_and_norm and (parameter.ndim <= 1 or isinstance(layer, _NORMS))
+                exempt = isinstance(layer, Balancer) or (
+                    spec.no_decay_on_bias_and_norm and (parameter.ndim <= 1 or isinstance(layer, _NORMS))
+                )
                 if parameter.requires_grad and parameter not in decayed and parameter not in plain:
                     (plain if exempt else decayed)[parameter] = None
     if not decayed and not plain:

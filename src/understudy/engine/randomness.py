@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from understudy.balancing import GradientNormFactors
+
 
 def seed_all(seed: int, epoch: int, rank: int) -> None:
     """Seed Python, numpy and torch (all devices) from the three numbers.
@@ -66,6 +68,7 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
     """Run the network inside this context, even in train mode: generators, buffers and modes are put back."""
     buffers = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
     modes = {layer: layer.training for layer in module.modules()}
+    passes = [(layer, layer.passes) for layer in module.modules() if isinstance(layer, GradientNormFactors)]
     with kept_randomness():
         try:
             yield
@@ -75,6 +78,8 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
                     buffer.copy_(before)
             for layer, training in modes.items():
                 layer.training = training
+            for layer, made in passes:
+                layer.passes = made
 
 
 def encoded(state: Tensor) -> str:

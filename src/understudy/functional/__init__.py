@@ -1,5 +1,9 @@
 """Pure tensor maths: no classes, no configuration, no I/O. Arguments always go (student, teacher)."""
 
+from understudy.functional.attention_masks import masked_feature_loss
+from understudy.functional.balancing import gradient_norm_weights
+from understudy.functional.class_attention import class_activation_maps, class_attention_loss
+from understudy.functional.conditional import conditional_target_loss
 from understudy.functional.contrastive import contrastive_loss
 from understudy.functional.correlations import dist_loss
 from understudy.functional.decoupling import (
@@ -16,6 +20,8 @@ from understudy.functional.divergences import (
     soft_target_loss,
     total_variation_loss,
 )
+from understudy.functional.exits import early_exit_loss
+from understudy.functional.factors import factor_transfer_loss
 from understudy.functional.feature_maps import (
     activation_boundary_loss,
     fsp_loss,
@@ -30,10 +36,13 @@ from understudy.functional.features import (
     hint_loss,
     neuron_selectivity_loss,
 )
-from understudy.functional.logits import cross_entropy_loss
+from understudy.functional.generation import imbalance, indecision, logit_distance, statistics_gap
+from understudy.functional.logits import cross_entropy_loss, mixed_cross_entropy_loss
 from understudy.functional.multilevel import multilevel_logit_loss
+from understudy.functional.patches import patch_manifold_loss
 from understudy.functional.rankings import margin_mse_loss
 from understudy.functional.reduction import masked_mean
+from understudy.functional.regression import regression_loss
 from understudy.functional.relations import (
     correlation_congruence_loss,
     embedding_similarity_loss,
@@ -42,40 +51,64 @@ from understudy.functional.relations import (
     relational_distance_loss,
     similarity_preserving_loss,
 )
+from understudy.functional.review import hierarchical_context_loss
 from understudy.functional.sigmoid import sigmoid_target_loss
+from understudy.functional.similarities import cross_sample_similarity_loss
+from understudy.functional.temperatures import dynamic_temperature_loss
+from understudy.functional.transformers import attention_map_loss, patient_loss, self_relation_loss
 from understudy.functional.virtual_teacher import virtual_teacher_loss
 
 __all__ = [
     "activation_boundary_loss",
+    "attention_map_loss",
     "attention_transfer_loss",
     "channel_wise_loss",
+    "class_activation_maps",
+    "class_attention_loss",
+    "conditional_target_loss",
     "contrastive_loss",
     "correlation_congruence_loss",
     "cosine_feature_loss",
     "cross_entropy_loss",
+    "cross_sample_similarity_loss",
     "decoupled_loss",
     "dist_loss",
+    "dynamic_temperature_loss",
+    "early_exit_loss",
     "embedding_similarity_loss",
+    "factor_transfer_loss",
     "fsp_loss",
+    "gradient_norm_weights",
+    "hierarchical_context_loss",
     "hint_loss",
+    "imbalance",
+    "indecision",
     "jensen_shannon_loss",
     "kl_divergence",
+    "logit_distance",
     "logit_mse_loss",
     "logit_standardisation_loss",
     "margin_mse_loss",
+    "masked_feature_loss",
     "masked_mean",
+    "mixed_cross_entropy_loss",
     "multilevel_logit_loss",
     "neuron_selectivity_loss",
     "normalised_kd_loss",
     "overhaul_loss",
+    "patch_manifold_loss",
+    "patient_loss",
     "pearson_channel_loss",
     "probabilistic_transfer_loss",
+    "regression_loss",
     "relational_angle_loss",
     "relational_distance_loss",
     "reverse_kl_loss",
+    "self_relation_loss",
     "sigmoid_target_loss",
     "similarity_preserving_loss",
     "soft_target_loss",
+    "statistics_gap",
     "total_variation_loss",
     "variational_loss",
     "virtual_teacher_loss",

@@ -1,6 +1,7 @@
 """Losses between maps of a student and a teacher that look at more than one element at a time."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -85,9 +86,11 @@ def variational_loss(
         Ahn et al.: Variational Information Distillation for Knowledge Transfer, CVPR 2019 (arXiv:1904.05835).
     """
     spread = precise(variance)
-    squared = (precise(student_feature) - precise(teacher_feature.detach())).square()
-    surprise = 0.5 * (squared / spread + spread.log())
-    return masked_mean(surprise.unsqueeze(-1).flatten(1).mean(-1), mask=mask, total=total)
+    squared = F.mse_loss(precise(student_feature), precise(teacher_feature.detach()), reduction="none")
+    # The mean over positions first: what remains to be done is done to one number per channel.
+    of_channels = squared.movedim(-1, 1).unsqueeze(-1).flatten(2).mean(-1)
+    surprise = 0.5 * (of_channels / spread + spread.log())
+    return masked_mean(surprise.mean(-1), mask=mask, total=total)
 
 
 def activation_boundary_loss(

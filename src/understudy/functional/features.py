@@ -39,9 +39,10 @@ def hint_loss(
     References:
         Romero et al.: FitNets, 2015 (arXiv:1412.6550), eq. 3.
     """
-    squared = (precise(student_feature) - precise(teacher_feature.detach())).square()
+    student, teacher = precise(student_feature), precise(teacher_feature.detach())
     if mask is None and total is None:
-        return squared.mean()
+        return F.mse_loss(student, teacher)  # difference and square in one pass, and as few in its gradient
+    squared = F.mse_loss(student, teacher, reduction="none")
     return masked_mean(squared.unsqueeze(-1).flatten(1).mean(-1), mask=mask, total=total)
 
 
@@ -83,7 +84,7 @@ def attention_transfer_loss(
         Zagoruyko, Komodakis: Paying More Attention to Attention, ICLR 2017 (arXiv:1612.03928), eq. 2.
     """
     features = precise(student_feature), precise(teacher_feature.detach())
-    student, teacher = at_one_size(*(feature.abs().pow(power).mean(1, keepdim=True) for feature in features))
+    student, teacher = at_one_size(*(_activity(feature, power) for feature in features))
     squared = (_attention(student) - _attention(teacher)).square()
     return masked_mean(squared.mean(-1), mask=mask, total=total)
 
@@ -162,14 +163,12 @@ def neuron_selectivity_loss(
         with the polynomial kernel of d = 2, c = 0.
     """
     features = at_one_size(precise(student_feature), precise(teacher_feature.detach()))
-    # The kernel is a square: weighting each channel by 1/√C makes the sums over pairs of channels means.
-    student, teacher = (unit(feature.flatten(2)) / feature.shape[1] ** 0.5 for feature in features)
-    channels, pixels = student.shape[1] + teacher.shape[1], student.shape[2]
-    if pixels <= channels:
-        difference = products(student.mT, student.mT) - products(teacher.mT, teacher.mT)
-        return masked_mean(difference.square().sum((1, 2)), mask=mask, total=total)
+    student, teacher = (unit(feature.flatten(2)) for feature in features)
+    if student.shape[2] <= student.shape[1] + teacher.shape[1]:  # fewer pixels than channels
+        own, other = (products(side.mT, side.mT) / side.shape[1] for side in (student, teacher))
+        return masked_mean((own - other).square().sum((1, 2)), mask=mask, total=total)
     pairs = (student, student), (teacher, teacher), (student, teacher)
-    within, beyond, across = (products(one, other).square().sum((1, 2)) for one, other in pairs)
+    within, beyond, across = (products(one, other).square().mean((1, 2)) for one, other in pairs)
     return masked_mean(within + beyond - 2.0 * across, mask=mask, total=total)
 
 
@@ -220,6 +219,14 @@ def at_one_size(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         each if tuple(each.shape[2:]) == size else F.adaptive_avg_pool2d(each, size) for each in (student, teacher)
     ]
     return pooled[0], pooled[1]
+
+
+def _activity(
+    feature: Float[Tensor, "batch channels height width"], power: float
+) -> Float[Tensor, "batch 1 height width"]:
+    # A square has no need of absolute values, which take as long and as much memory again.
+    raised = feature.square() if power == 2.0 else feature.abs().pow(power)
+    return raised.mean(1, keepdim=True)
 
 
 def _attention(activity: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, "batch pixels"]:

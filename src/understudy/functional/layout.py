@@ -1,4 +1,4 @@
-"""The three forms of a feature: a map, tokens, a vector; and how one is read as another."""
+"""The forms of a feature: a map, tokens, a vector; and how one is read as another."""
 
 import math
 
@@ -98,6 +98,33 @@ def as_tokens(feature: Float[Tensor, "batch *rest"]) -> Float[Tensor, "batch tok
         return feature.flatten(2).transpose(1, 2)
     raise InputError(
         f"a feature of shape {_shown(feature)} cannot be read as tokens; expected (N, T, C), (N, C, H, W) or (N, C)"
+    )
+
+
+def as_first_token(feature: Float[Tensor, "batch *rest"]) -> Float[Tensor, "batch channels"]:
+    """The first token of each sample: the class token, where a network puts one there.
+
+    Args:
+        feature: (N, T, C), or (N, C), a single token.
+
+    Returns:
+        (N, C).
+
+    Raises:
+        InputError: for a map, which has no first token.
+
+    Example:
+        >>> import torch
+        >>> as_first_token(torch.ones(2, 197, 768)).shape
+        torch.Size([2, 768])
+    """
+    if feature.ndim == 2:
+        return feature
+    if feature.ndim == 3:
+        return feature[:, 0]
+    raise InputError(
+        f"a feature of shape {_shown(feature)} has no first token; expected the output of a transformer's block, "
+        "(N, T, C), or (N, C)"
     )
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from understudy.functional.geometry import precise
-from understudy.functional.reduction import positive
+from understudy.functional.reduction import masked_mean, positive
 
 
 def cross_entropy_loss(
@@ -50,3 +50,49 @@ def cross_entropy_loss(
     if total is None:
         return summed / (targets != ignore_index).sum().clamp(min=1)
     return summed / positive(total)
+
+
+def mixed_cross_entropy_loss(
+    student_logits: Float[Tensor, "*positions classes"],
+    targets: Int[Tensor, "*positions 2"],
+    *,
+    shares: Float[Tensor, "*positions"],
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    total: Float[Tensor, ""] | None = None,
+) -> Float[Tensor, ""]:
+    r"""Cross-entropy of samples that are mixed of two, :math:`\lambda H(y_1, p^S) + (1 - \lambda) H(y_2, p^S)`.
+
+    Args:
+        student_logits: (..., classes), unnormalised; the gradient goes here.
+        targets: (..., 2), the class indices of both; ``ignore_index`` for one that has no label.
+        shares: (...), :math:`\lambda`, how much of the mixed sample is the first.
+        label_smoothing: :math:`\epsilon`, of both, as in :func:`cross_entropy_loss`.
+        ignore_index: the label of a sample without one; a position counts if both are labelled.
+        total: divide by this instead of by the number of positions that count, see :func:`masked_mean`.
+
+    Returns:
+        A scalar in nats. Zero, still connected to the logits, when no position counts.
+
+    Scale:
+        :math:`\log K` for a student that knows nothing; the entropy of :math:`\lambda` at best, 0 where both labels
+        are the same. At :math:`\lambda = 1` it is :func:`cross_entropy_loss` of the first.
+
+    Example:
+        >>> import torch
+        >>> logits, targets = torch.tensor([[2.0, 0.0, 0.0]]), torch.tensor([[0, 1]])
+        >>> mixed_cross_entropy_loss(logits, targets, shares=torch.tensor([0.75]))
+        tensor(0.7395)
+
+    References:
+        Zhang et al.: mixup: Beyond Empirical Risk Minimization, ICLR 2018 (arXiv:1710.09412), section 2; in the
+        authors' code as here, as two losses instead of one of the mixed one-hot labels.
+    """
+    classes = student_logits.shape[-1]
+    logits, pairs = precise(student_logits).reshape(-1, classes), targets.reshape(-1, 2)
+    first, second = (
+        F.cross_entropy(logits, labels, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction="none")
+        for labels in pairs.unbind(-1)
+    )
+    part = shares.reshape(-1).to(first.dtype)
+    return masked_mean(part * first + (1.0 - part) * second, mask=(pairs != ignore_index).all(-1), total=total)

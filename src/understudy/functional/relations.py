@@ -81,9 +81,9 @@ def relational_angle_loss(
     """
     count = len(student_feature)
     student, teacher = _cosines_of_angles(student_feature), _cosines_of_angles(teacher_feature.detach())
-    same = torch.eye(count, dtype=torch.bool, device=student.device)  # i = k; where i or k is j, both are 0
-    difference = (student - teacher).masked_fill(same, 0.0)
-    losses = F.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="sum")
+    # i = k is no angle: made the same on both sides, in place, as n³ numbers are many. Where i or k is j, both are 0.
+    teacher.diagonal(dim1=1, dim2=2).copy_(student.detach().diagonal(dim1=1, dim2=2))
+    losses = F.smooth_l1_loss(student, teacher, reduction="sum")
     return losses / max(count * (count - 1) * (count - 2), 1)
 
 

@@ -11,6 +11,7 @@ from torch import Size, Tensor, nn
 from understudy.feature_method import RelationMethod
 from understudy.functional.contrastive import contrastive_loss
 from understudy.functional.geometry import precise, unit
+from understudy.gathering import remember
 
 
 @final
@@ -96,18 +97,8 @@ class ContrastiveMemory(nn.Module):
             temperature=self.method.temperature,
         )
         if self.training:
-            self._remember(own.detach(), answer.detach())
+            remember(self.place, (self.student_memory, own), (self.teacher_memory, answer))
         return loss
-
-    @torch.no_grad()
-    def _remember(self, student: Tensor, teacher: Tensor) -> None:
-        """Put the rows in the places of the oldest; of more rows than places, the last ones."""
-        size = self.method.memory
-        student, teacher = student[-size:], teacher[-size:]
-        places = (self.place + torch.arange(len(student), device=student.device)) % size
-        self.student_memory.index_copy_(0, places, student.to(self.student_memory.dtype))
-        self.teacher_memory.index_copy_(0, places, teacher.to(self.teacher_memory.dtype))
-        self.place.add_(len(student)).remainder_(size)
 
 
 def _projected(projection: nn.Linear, rows: Tensor) -> Tensor:

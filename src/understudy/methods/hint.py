@@ -22,7 +22,9 @@ class Hint(FeatureMethod):
     squared unit of the teacher's feature; 0 at equality. The paper sums over elements and halves (eq. 3), guides
     one layer, and trains the hint before the other terms: give the weight a schedule for that. Positions outside
     the mask do not count, as long as the feature has the positions of the logits (samples, tokens); a feature of
-    another resolution counts wholly. The gradient goes to the student and to the adapter.
+    another resolution counts wholly. Over a list of a transformer's layers, or with ``auto`` its evenly spaced blocks,
+    it is the hidden-state loss of TinyBERT (Jiao et al. 2020, arXiv:1909.10351), with an adapter for each layer where
+    TinyBERT has one for all. The gradient goes to the student and to the adapter.
 
     Example:
         >>> 50 * Hint(student_layer="layer3", teacher_layer="layer3")

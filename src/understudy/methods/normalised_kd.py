@@ -37,6 +37,7 @@ class NormalisedKd(Method):
         "Yang et al.: From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized "
         "Loss and Customized Soft Labels, ICCV 2023 (arXiv:2303.13005)"
     )
+    needs_one_label: ClassVar[bool] = True
 
     kind: Literal["normalised_kd"] = "normalised_kd"
     gamma: Annotated[float, Field(ge=0.0)] = 1.5

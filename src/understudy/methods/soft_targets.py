@@ -59,4 +59,4 @@ class SoftTargets(Method):
 def _labelled(student: Knowledge, batch: Batch) -> Tensor:
     if batch.targets is None:
         return torch.zeros(student.logits.shape[:-1], dtype=torch.bool, device=student.logits.device)
-    return batch.labelled
+    return batch.supervised

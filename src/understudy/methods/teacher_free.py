@@ -41,6 +41,7 @@ class TeacherFree(Method):
         "(arXiv:1909.11723)"
     )
     needs_teacher: ClassVar[bool] = False
+    needs_one_label: ClassVar[bool] = True
 
     kind: Literal["teacher_free"] = "teacher_free"
     correct_probability: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99

@@ -36,6 +36,7 @@ class WeightedSoftLabels(Method):
         "Zhou et al.: Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff Perspective, "
         "ICLR 2021 (arXiv:2102.00650)"
     )
+    needs_one_label: ClassVar[bool] = True
 
     kind: Literal["weighted_soft_labels"] = "weighted_soft_labels"
     temperature: Annotated[float, Field(gt=0.0)] = 2.0

@@ -10,18 +10,23 @@ import torch
 
 from understudy.distiller import Distiller
 from understudy.doctor import Finding, diagnose
+from understudy.engine.generated import GeneratedLoader
 from understudy.engine.process import process
 from understudy.engine.progress import SilentProgress
 from understudy.objective import Objective
 from understudy.pipeline.directory import RunDirectory
-from understudy.pipeline.stage import Context, Description, Stage, network_of
+from understudy.pipeline.stage import Context, Description, Stage, network_of, stage_of
+from understudy.pipeline.stages.data_free import DataFree
 from understudy.pipeline.stages.distill import Distill
 from understudy.pipeline.stages.load import Load
+from understudy.pipeline.teaching import Average, teacher_names, teacher_of
 from understudy.pipeline.training import evaluation_loader, train_loader
+from understudy.reused_head import reuse_head
 from understudy.sources.data import load_data
+from understudy.sources.loader import Loader
 from understudy.sources.models import build_model
 from understudy.sources.splits import Subset
-from understudy.teachers import Ensemble, ModuleTeacher
+from understudy.teachers import ModuleTeacher
 
 OF_TRAINED_TEACHERS = frozenset(
     {"teacher_quality", "class_order", "input_normalisation", "swapped", "same_samples", "temperature", "term_balance"}
@@ -30,7 +35,7 @@ OF_TRAINED_TEACHERS = frozenset(
 
 
 def deep_check(recipe: Description) -> list[Finding]:
-    """Load the data, build the models of every `distill` stage, and examine each as it would be trained.
+    """Load the data, build the models of every `distill` and `data_free` stage, and examine each as it would train.
 
     A teacher that the recipe itself trains does not exist yet: what depends on its answers is checked when the
     run comes to it, and a note says so.
@@ -43,7 +48,7 @@ def deep_check(recipe: Description) -> list[Finding]:
     findings = []
     with tempfile.TemporaryDirectory() as scratch:
         for stage in recipe.stages:
-            if isinstance(stage, Distill):
+            if isinstance(stage, Distill | DataFree):
                 context = Context(
                     task=recipe.task,
                     data=data,
@@ -59,34 +64,51 @@ def deep_check(recipe: Description) -> list[Finding]:
     return findings
 
 
-def _examined(stage: Distill, stages: Mapping[str, Stage], context: Context) -> list[Finding]:
-    split = context.data.train.subset(stage.subset or Subset(), context.seed)
-    loader = train_loader(context, split, stage.training, stage.views)
-    example = next(iter(loader))
-    torch.manual_seed(context.seed)
-    student = build_model(stage.model, classes=context.data.classes, inputs=example.inputs)
-    members = [
-        ModuleTeacher(
-            build_model(network_of(name, stages), classes=context.data.classes, inputs=example.inputs),
-            task=context.task,
-        )
-        for name in stage.needs
-    ]
-    distiller = Distiller(
-        student,
-        members[0] if len(members) == 1 else Ensemble(members),
-        Objective(stage.objective),
-        example=example,
-        task=context.task,
-    )
+def _examined(stage: Distill | DataFree, stages: Mapping[str, Stage], context: Context) -> list[Finding]:
+    if isinstance(stage, DataFree):
+        distiller, loader = _generating(stage, stages, context)
+    else:
+        distiller, loader = _distilling(stage, stages, context)
     found = diagnose(distiller, loader, val=evaluation_loader(context, "validation"), classes=context.data.classes)
-    untrained = [name for name in stage.needs if not isinstance(stages[name], Load)]
+    untrained = [name for name in teacher_names(stage.teacher) if not isinstance(stages[stage_of(name)], Load)]
+    if isinstance(stage.teacher, Average):  # it begins as the student, so that its terms begin at zero
+        return [finding for finding in found if finding.check != "term_balance"]
     if not untrained:
         return found
     return [*(finding for finding in found if finding.check not in OF_TRAINED_TEACHERS), _not_yet(stage, untrained)]
 
 
-def _not_yet(stage: Distill, untrained: list[str]) -> Finding:
+def _generating(stage: DataFree, stages: Mapping[str, Stage], context: Context) -> tuple[Distiller, GeneratedLoader]:
+    inputs = next(iter(evaluation_loader(context, "validation"))).inputs
+    network = network_of(stage_of(stage.teacher), stages)
+    teacher = build_model(network, classes=context.data.classes, inputs=inputs)
+    return stage.distiller(context, ModuleTeacher(teacher, task=context.task))
+
+
+def _distilling(stage: Distill, stages: Mapping[str, Stage], context: Context) -> tuple[Distiller, Loader]:
+    split = context.data.train.subset(stage.subset or Subset(), context.seed)
+    loader = train_loader(context, split, stage.training, stage.views)
+    example = next(iter(loader))
+    torch.manual_seed(context.seed)
+    student = build_model(stage.model, classes=context.data.classes, inputs=example.inputs)
+    networks = {
+        name: build_model(network_of(stage_of(name), stages), classes=context.data.classes, inputs=example.inputs)
+        for name in teacher_names(stage.teacher)
+    }
+    if stage.reuse_head:
+        reuse_head(student, next(iter(networks.values())), example=example, task=context.task)
+    teacher = teacher_of(stage.teacher, networks, combine=stage.combine, task=context.task)
+    distiller = Distiller(
+        student,
+        teacher.of(student, context.task) if isinstance(teacher, Average) else teacher,
+        Objective(stage.objective, stage.balance),
+        example=example,
+        task=context.task,
+    )
+    return distiller, loader
+
+
+def _not_yet(stage: Distill | DataFree, untrained: list[str]) -> Finding:
     return Finding(
         check="teacher_quality",
         severity="note",

@@ -18,6 +18,8 @@ from understudy.spec import Spec
 from understudy.tasks.task import Task
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(@[1-9][0-9]{0,2})?$", max_length=84)]
+"""The model of an earlier stage, or with `@2` the second snapshot of its training."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,16 @@ class Stage(Spec):
     def needs(self) -> tuple[str, ...]:
         """Names of the earlier stages that this one reads."""
         return ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The earlier models that this one reads, as the recipe names them: ``cnn``, or ``cnn@2`` for a snapshot."""
+        return self.needs
+
+    @property
+    def snapshot_count(self) -> int:
+        """How many snapshots of its training the stage leaves beside its model."""
+        return 0
 
     @property
     def network(self) -> ModelSpec | Name | None:
@@ -109,6 +121,22 @@ class Description(Protocol):
     def trackers(self) -> tuple[str, ...]:
         """Names of experiment trackers."""
         ...
+
+
+def stage_of(reference: str) -> str:
+    """The stage that a :data:`Reference` is about."""
+    return reference.partition("@")[0]
+
+
+def artifact_of(reference: str) -> str:
+    """How the referred model is called in its stage's directory: ``model``, or ``snapshot-2``."""
+    number = reference.partition("@")[2]
+    return snapshot_name(int(number)) if number else "model"
+
+
+def snapshot_name(number: int) -> str:
+    """How a snapshot is called in its stage's directory; they are counted from 1."""
+    return f"snapshot-{number}"
 
 
 def network_of(name: str, stages: Mapping[str, Stage]) -> ModelSpec:

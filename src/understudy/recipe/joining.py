@@ -14,12 +14,17 @@ from understudy.batch import IGNORE_INDEX, Batch
 from understudy.distiller import Distiller
 from understudy.errors import InputError
 from understudy.methods import Method
-from understudy.pipeline.stages import Distill
+from understudy.pipeline.stage import stage_of
+from understudy.pipeline.stages import DataFree, Distill, Train
+from understudy.pipeline.teaching import Average, Combine, teacher_names, teacher_of
+from understudy.pipeline.training import check_same_network
 from understudy.recipe.problems import KeyPath, Problem
 from understudy.recipe.schema import Recipe
+from understudy.reused_head import reuse_head
 from understudy.sources.architecture import build_architecture
 from understudy.sources.artifact import load_artifact
 from understudy.sources.data import load_data
+from understudy.sources.generator import image_shape
 from understudy.sources.loader import Loader
 from understudy.sources.model_specs import ArtifactModel, ModelSpec, TransformersModel
 from understudy.sources.opening import local_path
@@ -47,7 +52,13 @@ def joining_problems(recipe: Recipe) -> list[Problem]:
         elif stage.network in bench.models:
             bench.models[stage.name] = bench.models[stage.network]
     for index, stage in enumerate(recipe.stages):
-        if isinstance(stage, Distill):
+        if isinstance(stage, Train | Distill) and stage.start is not None:
+            bench.begin(stage.name, stage.start, ("stages", index, "start"))
+        if isinstance(stage, DataFree):
+            bench.generate(("stages", index, "kind"))
+        if isinstance(stage, Distill) and stage.reuse_head:
+            bench.reuse_head(stage, ("stages", index, "reuse_head"))
+        if isinstance(stage, Distill | DataFree):
             for number, term in enumerate(stage.objective):
                 bench.join(stage, term, ("stages", index, "objective", number))
     return bench.problems
@@ -74,20 +85,53 @@ class _Bench:
             if self.is_real:
                 self.problems.append(Problem(path, str(error)))
 
-    def join(self, stage: Distill, term: Method, path: KeyPath) -> None:
-        reads_layers = term.wants_pairs or term.student_taps or term.teacher_taps
-        if not reads_layers or not {stage.name, *stage.needs} <= set(self.models):
+    def begin(self, name: str, start: str, path: KeyPath) -> None:
+        network, other = self.models.get(name), self.models.get(stage_of(start))
+        if network is None or other is None:
             return
-        teacher, *others = (self.models[name] for name in stage.needs)
-        if others:
-            message = f"{term.label} reads layers, and several teachers together have none; give it one teacher"
-            self.problems.append(Problem(path, message))
-            return
-        example = Batch(self.inputs, torch.full((2,), IGNORE_INDEX))
         try:
-            Distiller(self.models[stage.name], teacher, term, example=example, task=self.recipe.task)
+            check_same_network(network, other)
+        except InputError as error:
+            self.problems.append(Problem(path, str(error)))
+
+    def reuse_head(self, stage: Distill, path: KeyPath) -> None:
+        (asked,) = teacher_names(stage.teacher)
+        student, teacher = self.models.get(stage.name), self.models.get(stage_of(asked))
+        if student is None or teacher is None:
+            return
+        try:
+            reuse_head(student, teacher, example=self._example, task=self.recipe.task)
+        except InputError as error:
+            self.problems.append(Problem(path, str(error)))
+            del self.models[stage.name]  # what its terms are about is not there
+
+    @property
+    def _example(self) -> Batch:
+        return Batch(self.inputs, torch.full((2,), IGNORE_INDEX))
+
+    def generate(self, path: KeyPath) -> None:
+        try:
+            image_shape(self.inputs)
+        except InputError as error:
+            self.problems.append(Problem(path, str(error)))
+
+    def join(self, stage: Distill | DataFree, term: Method, path: KeyPath) -> None:
+        reads_layers = term.wants_pairs or term.student_taps or term.teacher_taps
+        names = teacher_names(stage.teacher)
+        if not reads_layers or not {stage.name, *map(stage_of, names)} <= set(self.models):
+            return
+        student, task = self.models[stage.name], self.recipe.task
+        modules = {name: self.models[stage_of(name)] for name in names}
+        try:
+            teacher = teacher_of(stage.teacher, modules, combine=_combine(stage), task=task)
+            teacher = teacher.of(student, task) if isinstance(teacher, Average) else teacher
+            Distiller(student, teacher, term, example=self._example, task=task)
         except InputError as error:
             self.problems += [Problem((*path, *_blamed(term, line)), line) for line in str(error).splitlines()]
+
+
+def _combine(stage: Distill | DataFree) -> Combine:
+    return stage.combine if isinstance(stage, Distill) else "mean"
 
 
 def _built(spec: ModelSpec, *, classes: int, inputs: Any) -> nn.Module:

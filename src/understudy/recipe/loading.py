@@ -146,7 +146,7 @@ def _unchecked(item: dict[str, Any]) -> Stage | None:
     stage = kind.model_construct(None, **values)
     assert isinstance(stage, Stage)
     try:
-        understood = all(isinstance(name, str) for name in stage.needs)
+        understood = all(isinstance(name, str) for name in stage.needs) and isinstance(stage.snapshot_count, int)
     except (AttributeError, TypeError):  # the very key is missing, or of a wrong type, which is reported elsewhere
         return None
     return stage if understood else None

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from understudy.recipe.annotations import Model, field_annotation, item_of, models_within
 from understudy.recipe.schema import Recipe
@@ -78,9 +78,7 @@ def _row(name: str, field: FieldInfo, linked: Any) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "**required**"
-    default = field.get_default(call_default_factory=True, validated_data={})
-    if isinstance(default, BaseModel):
-        default = default.model_dump(mode="json")
+    default = to_jsonable_python(field.get_default(call_default_factory=True, validated_data={}))
     return "" if default is None else f"`{json.dumps(default, ensure_ascii=False)}`"
 
 

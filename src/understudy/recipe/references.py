@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from understudy.errors import listing, nearest
-from understudy.pipeline.stage import Stage
+from understudy.pipeline.stage import Stage, stage_of
 from understudy.recipe.problems import KeyPath, dotted
 
 
@@ -23,15 +23,21 @@ def misplaced(stages: Mapping[KeyPath, Stage | str]) -> list[tuple[KeyPath, str]
     names = [stage if isinstance(stage, str) else stage.name for stage in stages.values()]
     earlier: dict[str, KeyPath] = {}
     without_model: dict[str, str] = {}
+    snapshots: dict[str, int] = {}
     for (path, stage), name in zip(stages.items(), names, strict=True):
         if isinstance(stage, Stage):
-            for needed in dict.fromkeys(stage.needs):
+            for reference in dict.fromkeys(stage.reads):
+                needed = stage_of(reference)
+                where = (*path, *next(_mentions(stage, reference), ()))
                 if needed not in earlier:
-                    problems.append(_dangling(path, stage, needed, earlier=list(earlier), all_names=names))
+                    message = _dangling(stage, needed, earlier=list(earlier), all_names=names)
                 elif needed in without_model:
-                    where = next(_mentions(stage, needed), ())
-                    kind = without_model[needed]
-                    problems.append(((*path, *where), f"stage {needed!r} ({kind}) leaves no model; name one that does"))
+                    message = f"stage {needed!r} ({without_model[needed]}) leaves no model; name one that does"
+                else:
+                    message = _no_snapshot(reference, snapshots.get(needed))
+                if message:
+                    problems.append((where, message))
+            snapshots[name] = stage.snapshot_count
             if type(stage).network is Stage.network:  # asked of the kind: a stage that is not valid may have no model
                 without_model[name] = stage.kind
         if name in earlier:
@@ -42,22 +48,32 @@ def misplaced(stages: Mapping[KeyPath, Stage | str]) -> list[tuple[KeyPath, str]
     return problems
 
 
-def _dangling(
-    path: KeyPath, stage: Stage, needed: str, *, earlier: list[str], all_names: list[str]
-) -> tuple[KeyPath, str]:
-    where = next(_mentions(stage, needed), ())
+def _dangling(stage: Stage, needed: str, *, earlier: list[str], all_names: list[str]) -> str:
     if needed == stage.name:
-        return (*path, *where), f"stage {needed!r} refers to itself; expected an earlier stage"
+        return f"stage {needed!r} refers to itself; expected an earlier stage"
     if needed in all_names:
-        return (*path, *where), f"stage {needed!r} comes later; move it before {stage.name!r}"
+        return f"stage {needed!r} comes later; move it before {stage.name!r}"
     known = f"; earlier stages: {listing(earlier)}" if earlier else "; no stage comes before this one"
-    return (*path, *where), f"there is no stage {needed!r}{nearest(needed, earlier) or known}"
+    return f"there is no stage {needed!r}{nearest(needed, earlier) or known}"
+
+
+def _no_snapshot(reference: str, count: int | None) -> str:
+    """What is wrong with a reference to a snapshot, if anything."""
+    stage, _, number = reference.partition("@")
+    if not number.isdecimal() or count is None or int(number) <= count:
+        return ""
+    if count == 0:
+        return f"stage {stage!r} leaves no snapshots; a train stage with `snapshots: {number}` does"
+    there = listing([f"{stage}@{each}" for each in range(1, count + 1)])
+    return f"there is no {reference!r}; the snapshots of {stage!r} are {there}"
 
 
 def _mentions(value: Any, name: str) -> Iterator[KeyPath]:
     """Where a stage mentions another by name, its own name apart."""
     if isinstance(value, BaseModel):
         items: Any = ((key, getattr(value, key, None)) for key in type(value).model_fields if key != "name")
+    elif isinstance(value, Mapping):
+        items = ((key, key) for key in value)
     elif isinstance(value, tuple | list):
         items = enumerate(value)
     else:

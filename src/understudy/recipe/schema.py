@@ -6,12 +6,13 @@ from collections import Counter
 from typing import Annotated, Any, Literal, final
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
-from pydantic_core import PydanticCustomError
 
-from understudy.pipeline.stages import AnyStage
+from understudy.objective import Objective
+from understudy.pipeline.stages import AnyStage, Distill, Stage, Train
+from understudy.recipe.problems import KeyPath
 from understudy.recipe.references import misplaced
 from understudy.sources.data import DataSpec
-from understudy.spec import Spec
+from understudy.spec import Spec, refuse
 from understudy.tasks import AnyTask
 
 VERSION = 1
@@ -46,10 +47,20 @@ class Recipe(Spec):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         problems = misplaced({("stages", index): stage for index, stage in enumerate(self.stages)})
+        problems += _unmixable(self.stages)
         doubles = [seed for seed, count in Counter(self.seeds).items() if count > 1]
         if doubles:
             problems.append((("seeds",), f"given twice: {', '.join(map(str, doubles))}; every seed counts once"))
-        if problems:
-            text = "\n".join(f"{'.'.join(map(str, path))}: {message}" for path, message in problems)
-            raise PydanticCustomError("problems", "{text}", {"text": text, "problems": problems})
+        refuse(problems)
         return self
+
+
+def _unmixable(stages: tuple[Stage, ...]) -> list[tuple[KeyPath, str]]:
+    """Terms that cannot learn from mixed samples, where the views of their stage mix them."""
+    return [
+        (("stages", index, "objective", number), problem)
+        for index, stage in enumerate(stages)
+        if isinstance(stage, Train | Distill) and stage.views is not None and stage.views.mixes
+        for number, term in enumerate(stage.objective or ())
+        for problem in Objective((term,)).unmixable
+    ]

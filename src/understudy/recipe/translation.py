@@ -102,6 +102,9 @@ def _problems(item: _Found) -> list[Problem]:
         return [_untagged(item)]
     if item.kind == "problems":
         return [Problem((*location.path, *path), message) for path, message in context["problems"]]
+    if item.kind == "too_short":
+        least = context["min_length"]
+        return [Problem(location.path, f"expected at least {least} item{'s' * (least > 1)}, got {shown(raw['input'])}")]
     if item.kind == "literal_error":
         return [Problem(location.path, _not_allowed(raw["input"], context["expected"]))]
     if item.is_mismatch:
@@ -121,7 +124,8 @@ def _requirement(message: str) -> str:
 
 def _pattern(pattern: str, value: Any) -> str:
     if "_.-]" in pattern:
-        return f"expected letters, digits, '_', '-' and '.' only, got {shown(value)}"
+        snapshot = " (and '@2' at the end for the second snapshot)" if "@" in pattern else ""
+        return f"expected letters, digits, '_', '-' and '.' only{snapshot}, got {shown(value)}"
     return f"expected a word of letters, digits and '_', got {shown(value)}"
 
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from understudy.errors import InputError
 from understudy.report.comparing import comparison_notes, comparisons
-from understudy.report.evidence import Confusion, Curve, Disagreement, Guess
+from understudy.report.evidence import Confusion, Curve, Disagreement, Guess, Picture
 from understudy.report.headline import report_headline
 from understudy.report.histories import curves
 from understudy.report.missing import run_notes, run_status
@@ -50,6 +50,7 @@ def build_report(runs: Sequence[RunRecord]) -> Report:
         curves=[curve for part in parts for curve in part.curves],
         confusions=[confusion for part in parts for confusion in part.confusions],
         disagreements=[sample for part in parts for sample in part.disagreements],
+        pictures=[picture for part in parts for picture in part.pictures],
     )
 
 
@@ -75,6 +76,7 @@ class _RunParts:
     curves: list[Curve]
     confusions: list[Confusion]
     disagreements: list[Disagreement]
+    pictures: list[Picture]
 
 
 def _read_parts(record: RunRecord, name: str) -> _RunParts:
@@ -103,6 +105,7 @@ def _read_parts(record: RunRecord, name: str) -> _RunParts:
         curves=curves(record, name, made),
         confusions=confusions(name, found, made),
         disagreements=_disagreements(record, name),
+        pictures=_pictures(record, name),
     )
 
 
@@ -148,6 +151,20 @@ def _disagreements(record: RunRecord, run: str) -> list[Disagreement]:
         ]
         made[stage.name] = sorted(samples, key=lambda sample: sample.teacher.label != sample.label)
     return [sample for samples in made.values() for sample in samples][:MOST_DISAGREEMENTS]
+
+
+def _pictures(record: RunRecord, run: str) -> list[Picture]:
+    """What the first seed of each stage has to show."""
+    shown: dict[str, list[Picture]] = {}
+    for stage in record.stages:
+        if stage.stage is None or not stage.stage.pictures or stage.name in shown:
+            continue
+        folder = stage.directory.relative_to(record.directory)
+        shown[stage.name] = [
+            Picture(run=run, stage=stage.name, seed=stage.seed, title=title, image=(folder / image).as_posix())
+            for title, image in stage.stage.pictures.items()
+        ]
+    return [picture for pictures in shown.values() for picture in pictures]
 
 
 def _reached(made: list[Row], runs: list[Run]) -> list[str]:

@@ -26,8 +26,8 @@ def comparisons(made: list[Row], evaluations: list[Evaluation]) -> list[Comparis
 
 
 def _compare(student: Row, beside: list[Row], metric: str) -> Comparison:
-    teacher = _teacher_of(student, beside, metric)
     control = _control_of(student, beside, metric)
+    teacher = _teacher_of(student, control, beside, metric)
     result = gain(student, control, metric) if control else None
     smaller = _ratio(teacher, student, "bytes") or _ratio(teacher, student, "params")
     faster = _faster(teacher, student)
@@ -59,6 +59,7 @@ def gain(student: Row, control: Row, metric: str) -> Gain | None:
         return None
     common = first.keys() & second.keys()
     return Gain(
+        of=control.lacks or "the teacher",
         metric=metric,
         control=statistics.fmean(second[seed] for seed in common or second),
         student=statistics.fmean(first[seed] for seed in common or first),
@@ -76,10 +77,13 @@ def _by_seed(row: Row, metric: str) -> dict[int, float]:
     return dict(zip(summary.seeds, summary.values, strict=True))
 
 
-def _teacher_of(student: Row, beside: list[Row], metric: str) -> Row | None:
-    teachers = [row for row in beside if row.role == "teacher" and metric in row.metrics]
-    named = [row for row in teachers if student.teacher in (row.name, row.stage)]
-    return next(iter(named or (teachers if student.teacher is None else [])), None)
+def _teacher_of(student: Row, control: Row | None, beside: list[Row], metric: str) -> Row | None:
+    if student.teacher is None and control is not None and control.lacks is not None:
+        return None  # it was taught by itself, or by students beside it
+    if student.teacher is None:
+        return next((row for row in beside if row.role == "teacher" and metric in row.metrics), None)
+    possible = [row for row in beside if row.role in ("teacher", "student") and metric in row.metrics]
+    return next((row for row in possible if student.teacher in (row.name, row.stage)), None)
 
 
 def _control_of(student: Row, beside: list[Row], metric: str) -> Row | None:
@@ -132,14 +136,14 @@ def comparison_notes(comparison: Comparison, made: list[Row]) -> list[Note]:
         texts.append(f"{name} is slower than its teacher, although that is not what a student is for")
     if teacher and different_conditions(teacher, student):
         texts.append(f"the latencies of {name} and its teacher were measured differently, so they are not compared")
-    texts += _teacher_notes(comparison) + _gain_notes(comparison)
+    texts += _teacher_notes(comparison, student) + _gain_notes(comparison)
     return [Note(level="warning", run=comparison.run, text=text) for text in texts]
 
 
-def _teacher_notes(comparison: Comparison) -> list[str]:
+def _teacher_notes(comparison: Comparison, student: Row) -> list[str]:
     teacher = comparison.teacher_quality
     if teacher is None:
-        return [f"the teacher of {comparison.student!r} was not evaluated"]
+        return [f"the teacher of {comparison.student!r} was not evaluated"] if student.teacher is not None else []
     if teacher.above_control is not None and teacher.above_control <= 0:
         less = f"{points(teacher.metric, -teacher.above_control)} {unit(teacher.metric, teacher.above_control)}"
         return [
@@ -156,7 +160,13 @@ def _gain_notes(comparison: Comparison) -> list[str]:
     if result.ci95 is None:
         return ["one seed proves nothing: run three or more (`seeds: [0, 1, 2]`) to see whether the gain is real"]
     if result.ci95[1] < 0:
-        return [f"{comparison.student!r} is worse than its control, which had no teacher"]
+        return [f"{comparison.student!r} is worse than its control, which had {_missing(result.of)}"]
     if not result.shown:
-        return ["no gain from the teacher was shown; more seeds narrow the interval, a better teacher moves it"]
+        moves = "a better teacher moves it" if result.of == "the teacher" else "a longer training moves it"
+        return [f"no gain from {result.of} was shown; more seeds narrow the interval, {moves}"]
     return []
+
+
+def _missing(what: str) -> str:
+    """``no teacher``; ``none of`` the rest."""
+    return "no teacher" if what == "the teacher" else f"none of {what}"

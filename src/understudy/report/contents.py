@@ -52,6 +52,11 @@ def groups(report: Report) -> list[tuple[str, str, list[Row]]]:
     return [(run, evaluation, rows) for (run, evaluation), rows in found.items()]
 
 
+def gained(report: Report) -> str:
+    """What students had and their controls lacked: ``the teacher``, in most runs."""
+    return " or ".join(dict.fromkeys(each.gain.of for each in report.comparisons if each.gain)) or "the teacher"
+
+
 def conditions(report: Report) -> list[str]:
     """How qualities and latencies were taken, one sentence each."""
     sentences = []

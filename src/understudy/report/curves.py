@@ -114,7 +114,8 @@ def _when(point: CurvePoint) -> str:
 
 
 def _terms(point: CurvePoint, metric: str | None) -> list[str]:
-    """The terms of a loss; nothing for a quality, nor where the loss is a single term."""
+    """The terms of a loss, with their weights; nothing for a quality, nor where the loss is a single term."""
     if metric or len(point.terms) < 2:
         return []
-    return [f"{name}: {number:.4g}" for name, number in point.terms.items()]
+    weights = {name: f" × {weight:.4g}" for name, weight in point.weights.items()}
+    return [f"{name}: {number:.4g}{weights.get(name, '')}" for name, number in point.terms.items()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from understudy.report.part import Part
 from understudy.report.records import Role
 
@@ -17,6 +19,8 @@ class CurvePoint(Part):
     """Training loss since the last validation."""
     terms: dict[str, float]
     """Unweighted terms of the loss."""
+    weights: dict[str, float] = Field(default_factory=dict)
+    """Factors of the terms at this moment, by schedule and balance; empty for runs that did not record them."""
     validation: dict[str, float]
     """Quality on the validation split."""
 
@@ -68,6 +72,21 @@ class Confusion(Part):
     """Samples by label (row) and prediction (column); null beyond 50 classes."""
     pairs: list[ConfusedPair]
     """The most frequent mistakes, at most 20."""
+
+
+class Picture(Part):
+    """What a stage has to show, such as images that it generated."""
+
+    run: str
+    """Name of the run."""
+    stage: str
+    """Name of the stage."""
+    seed: int
+    """The seed."""
+    title: str
+    """What it shows."""
+    image: str
+    """Path of the picture, relative to the run directory."""
 
 
 class Guess(Part):

@@ -45,7 +45,8 @@ def comparison_headline(
         beside = ", ".join([*measured, beside_teacher(metric, below_teacher.mean, below_teacher.interval)])
     else:
         reached = quality(metric, student.metrics[metric].mean, decimals=1)
-        beside = f"{student.name}: {metric} {reached}; the teacher was not evaluated beside it"
+        unknown = "; the teacher was not evaluated beside it" if student.teacher is not None else ""
+        beside = f"{student.name}: {metric} {reached}{unknown}"
     return f"{beside}; {gain_sentence(gain)}"
 
 
@@ -56,14 +57,14 @@ def gain_sentence(gain: Gain | None) -> str:
     amount = gain_points(gain)
     if gain.ci95 is None:
         reason = "one seed proves nothing" if len(gain.seeds) == 1 else "too few seeds for an interval"
-        return f"with the teacher {amount} over the control, but {reason}"
+        return f"with {gain.of} {amount} over the control, but {reason}"
     over = numbered(len(gain.seeds), "seed")
     if gain.shown:
-        return f"the teacher was worth {amount}"
+        return f"{gain.of} was worth {amount}"
     if gain.ci95[1] < 0:
         lost = gain_points(gain).lstrip("−")
-        return f"the teacher did harm: the student is {lost} worse than the same model trained without it"
-    return f"no gain from the teacher was shown: {amount} over {over}, an interval that includes 0"
+        return f"{gain.of} did harm: the student is {lost} worse than the same model trained without it"
+    return f"no gain from {gain.of} was shown: {amount} over {over}, an interval that includes 0"
 
 
 def report_headline(comparisons: list[Comparison], reached: list[str], runs: list[Run]) -> str:

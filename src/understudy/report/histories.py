@@ -48,6 +48,7 @@ def _point(line: ValidationLine, place: int) -> CurvePoint:
         epoch=float(place if epoch is None else epoch),
         loss=loss,
         terms=_finite(line.terms),
+        weights=_finite(line.weights),
         validation=_finite(line.val),
     )
 
@@ -60,7 +61,7 @@ def _role(stage: StageRecord, record: RunRecord, made: list[Row]) -> Role:
     for row in made:
         if row.stage == stage.name and row.role != "control":
             return row.role
-    if stage.stage and stage.stage.kind == "distill":
+    if stage.stage and stage.stage.kind in ("distill", "data_free"):
         return "student"
     taught = {name for other in record.stages if other.stage for name in other.stage.teacher}
     return "teacher" if stage.name in taught else "model"

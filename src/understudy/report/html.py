@@ -13,10 +13,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from understudy.report import contents, wording
 from understudy.report.charts import Chart, gain_chart, quality_by_cost
 from understudy.report.curves import curve_charts
-from understudy.report.evidence import Confusion, Disagreement
+from understudy.report.evidence import Confusion, Disagreement, Picture
 from understudy.report.headline import beside_teacher, gain_sentence
 from understudy.report.pictures import picture
 from understudy.report.schema import Comparison, Report, Row, Run
+
+LARGEST_GRID = 400
+"""Pixels of the longer side of a picture that a stage left."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,14 @@ class Sample:
 
     disagreement: Disagreement
     picture: str | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture that a stage left, inlined."""
+
+    picture: Picture
+    address: str | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,7 @@ def to_html(report: Report) -> str:
     environment.globals.update(
         cells=contents.cells,
         gain_sentence=gain_sentence,
+        gained=contents.gained(report),
         headers=contents.headers,
         interval=wording.interval,
         machine=contents.machine,
@@ -90,6 +102,7 @@ def to_html(report: Report) -> str:
         trainings=_trainings(report),
         confusions=_confusions(report),
         samples=_samples(report),
+        pictures=_pictures(report),
     )
 
 
@@ -143,7 +156,8 @@ def _quality_tile(comparison: Comparison, student: Row, metric: str) -> Tile:
 
 
 def _gain_tile(comparison: Comparison) -> Tile:
-    name, gain = "Worth of the teacher", comparison.gain
+    gain = comparison.gain
+    name = f"Worth of {gain.of if gain else 'the teacher'}"
     if gain is None:
         return Tile(name, "unknown", "", "this student has no control", "bad")
     amount, _, unit = wording.gain_points(gain).rpartition(" ")
@@ -196,3 +210,8 @@ def _confusions(report: Report) -> list[tuple[Run, list[Confusion]]]:
 def _samples(report: Report) -> list[Sample]:
     directories = {run.name: run.directory for run in report.runs}
     return [Sample(sample, picture(directories[sample.run], sample.image)) for sample in report.disagreements]
+
+
+def _pictures(report: Report) -> list[Shown]:
+    directories = {run.name: run.directory for run in report.runs}
+    return [Shown(each, picture(directories[each.run], each.image, largest=LARGEST_GRID)) for each in report.pictures]

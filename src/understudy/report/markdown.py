@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from understudy.report.contents import cells, conditions, groups, headers, labelled, machine, metric_lines
+from understudy.report.contents import cells, conditions, gained, groups, headers, labelled, machine, metric_lines
 from understudy.report.headline import gain_sentence
 from understudy.report.schema import Comparison, Report, Row, Run
 from understudy.report.wording import (
@@ -32,7 +32,7 @@ def to_markdown(report: Report) -> str:
     if report.rows:
         blocks += ["## Results", _results(report), "  \n".join(map(escape, conditions(report)))]
     if any(comparison.gain for comparison in report.comparisons):
-        blocks += ["## What the teacher was worth", *_gains(report)]
+        blocks += [f"## What {gained(report)} was worth", *_gains(report)]
     if labelled(report):
         blocks.append("## What was labelled")
         blocks.append(_bullets([f"**{escape(name)}**: {escape(data)}" for name, data in labelled(report)]))

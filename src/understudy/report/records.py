@@ -38,6 +38,7 @@ class StageFile(_Record):
     description: str | None = None
     data: str | None = None
     teacher: Annotated[list[str], BeforeValidator(_as_list)] = []
+    pictures: dict[str, str] = {}
     error: str | None = None
 
 
@@ -57,6 +58,8 @@ class RowFile(_Record):
     name: str
     role: Role
     stage: str | None = None
+    seed: int | None = None
+    """The seed that its stage ran with: one of its own where the stage runs once for all seeds of the recipe."""
     architecture: str | None = None
     metrics: dict[str, float | None]
     last_metrics: dict[str, float | None] | None = None
@@ -67,6 +70,7 @@ class RowFile(_Record):
     throughput: float | None = None
     peak_memory_bytes: int | None = None
     control_of: str | None = None
+    lacks: str | None = None
     teacher: str | None = None
 
 
@@ -108,6 +112,7 @@ class ValidationLine(_Record):
     epoch: float | None = None
     loss: float | None = None
     terms: dict[str, float | None] = {}
+    weights: dict[str, float | None] = {}
     val: dict[str, float | None] = {}
 
 

@@ -73,8 +73,16 @@ def rows(run: str, found: Evaluated) -> list[Row]:
                 for row in file.rows
                 if (row.name, row.role) == (name, role)
             }
-            made.append(_row(run, evaluation, files))
+            made.append(_row(run, evaluation, _trained_apart(files, role)))
     return made
+
+
+def _trained_apart(files: dict[int, RowFile], role: str) -> dict[int, RowFile]:
+    """One training is no repetition, however often it was measured: a student with a seed of its own counts once."""
+    trained = {row.seed for row in files.values()}
+    if role in ("student", "control") and len(trained) == 1 and None not in trained:
+        return dict([next(iter(files.items()))])
+    return files
 
 
 def _row(run: str, evaluation: str, files: dict[int, RowFile]) -> Row:
@@ -89,6 +97,7 @@ def _row(run: str, evaluation: str, files: dict[int, RowFile]) -> Row:
         architecture=first.architecture,
         teacher=first.teacher,
         control_of=first.control_of,
+        lacks=first.lacks,
         metrics=_summaries({seed: row.metrics for seed, row in files.items()}),
         last_metrics=_summaries({seed: row.last_metrics or {} for seed, row in files.items()}),
         params=_whole(row.params for row in files.values()),

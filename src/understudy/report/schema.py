@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from understudy.report.evidence import Confusion, Curve, Disagreement
+from understudy.report.evidence import Confusion, Curve, Disagreement, Picture
 from understudy.report.part import Part
 from understudy.report.records import Role
 
@@ -63,6 +63,8 @@ class Row(Part):
     """The model that a student learnt from."""
     control_of: str | None
     """The student that a control stands beside."""
+    lacks: str | None = None
+    """What a control does without; null where that is the teacher."""
     metrics: dict[str, Summary]
     """Quality of the selected weights (best on validation), by metric. Accuracies are fractions, 0 to 1."""
     last_metrics: dict[str, Summary]
@@ -86,6 +88,8 @@ class Row(Part):
 class Gain(Part):
     """What the teacher was worth: the student against its control."""
 
+    of: str = "the teacher"
+    """What the student had and the control lacked."""
     metric: str
     """The metric compared."""
     control: float
@@ -257,6 +261,8 @@ class Report(Part):
     """Who takes what for what."""
     disagreements: list[Disagreement]
     """Samples that teacher and student see differently, at most 24 for each run."""
+    pictures: list[Picture] = Field(default_factory=list)
+    """What stages have to show, of their first seed."""
 
     def to_json(self) -> str:
         """The report as JSON, as ``report.json`` holds it."""

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from understudy.errors import InputError, listing
+from understudy.reused_head import ReusedHead
 from understudy.sources.architecture import build_architecture, portable
 from understudy.sources.artifact_record import (
     SCHEMA,
@@ -75,6 +76,7 @@ def save_artifact(
     classes: Sequence[str],
     inputs: Any,
     metadata: Mapping[str, Any] | None = None,
+    edits: Sequence[ReusedHead] = (),
     name: str = "model",
 ) -> Path:
     """Write ``NAME.safetensors`` and ``NAME.json``, each whole or not at all.
@@ -86,6 +88,7 @@ def save_artifact(
         classes: names of the classes, in the order of the outputs.
         inputs: an example batch's inputs (a tensor, or a tuple or mapping of them), or the shape of one float sample.
         metadata: any JSON to keep with it.
+        edits: what was changed in the network after it was built, in this order; loading it changes it again.
         name: of the two files.
 
     Returns:
@@ -99,7 +102,7 @@ def save_artifact(
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(spec, ArtifactModel):
         origin = read_record(*locate_artifact(Path(spec.path)))
-        source, architecture = origin.spec, origin.architecture
+        source, architecture, edits = origin.spec, origin.architecture, (*origin.edits, *edits)
     else:
         source, architecture = spec, portable(spec, unwrapped(model))
     weights = folder / f"{name}.safetensors"
@@ -113,6 +116,7 @@ def save_artifact(
             classes=tuple(classes),
             inputs=input_shapes(inputs),
             preprocess=preprocess_of(model),
+            edits=tuple(edits),
             sha256=file_digest(weights),
             metadata=dict(metadata or {}),
         )
@@ -150,6 +154,8 @@ def load_artifact(
         module = build_architecture(
             record.architecture, classes=len(record.classes), inputs=example_of(record.inputs, 2), pretrained=False
         )
+        for edit in record.edits:
+            edit.replay(module)
     types = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
     if len(types) == 1:
         module.to(types.pop())

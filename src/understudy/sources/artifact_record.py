@@ -12,6 +12,7 @@ from pydantic import Field, JsonValue, ValidationError
 from torch import Tensor
 
 from understudy.errors import InputError, listing
+from understudy.reused_head import ReusedHead
 from understudy.sources.model_specs import AnyModel
 from understudy.sources.preprocess import Preprocess
 from understudy.sources.state import refuse_pickle
@@ -19,6 +20,7 @@ from understudy.spec import Spec
 
 SCHEMA = 1
 """Version of ``model.json``."""
+_EDITS = (ReusedHead.model_fields["kind"].default,)
 
 
 class InputShape(Spec):
@@ -50,8 +52,8 @@ class ArtifactRecord(Spec):
     """What one sample looks like."""
     preprocess: Preprocess | None
     """The normalisation that the model does itself."""
-    edits: tuple[JsonValue, ...] = ()
-    """Structural changes to replay after building; none are known to this version."""
+    edits: tuple[ReusedHead, ...] = ()
+    """Structural changes to replay after building, in this order."""
     sha256: str
     """Of the weights file."""
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
@@ -80,12 +82,21 @@ def read_record(folder: Path, name: str = "model") -> ArtifactRecord:
                 f"{path} has schema {content.get('schema')}, this version reads {SCHEMA}; update Understudy, "
                 "or save again"
             )
+        _refuse_later_edits(content, path)
         record = ArtifactRecord.model_validate(content)
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise InputError(f"{path} is damaged: {error}. Take an intact copy, or save the model again") from error
-    if record.edits:
-        raise InputError(f"{path} lists structural edits, which this version cannot replay; update Understudy")
     return record
+
+
+def _refuse_later_edits(content: Any, path: Path) -> None:
+    edits = content.get("edits", []) if isinstance(content, dict) else []
+    kinds = [edit.get("kind") if isinstance(edit, dict) else edit for edit in edits]
+    unknown = [str(kind) for kind in kinds if kind not in _EDITS]
+    if unknown:
+        raise InputError(
+            f"{path} lists structural edits which this version cannot replay ({listing(unknown)}); update Understudy"
+        )
 
 
 def locate_artifact(path: Path, name: str = "model") -> tuple[Path, str]:

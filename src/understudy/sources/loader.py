@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from understudy.batch import Batch
+from understudy.batch import IGNORE_INDEX, Batch
 from understudy.errors import InputError
 from understudy.sources.images import LazyImages
 from understudy.sources.splits import Split
@@ -32,6 +32,9 @@ class Loader:
     by worker processes. Both give the same batches. With several processes each takes its contiguous part of the
     same global batch; when the last one holds fewer samples than there are processes, some parts are empty, so
     that all processes take the same number of steps.
+
+    Views that mix read a second sample for each: one of the whole split that has a label if the first has one, and
+    none if it has none, so that as many count as labelled as without mixing, however few there are.
 
     Args:
         split: what to read.
@@ -118,10 +121,12 @@ class _Reader(Dataset[Batch]):
     def __init__(self, split: Split, views: Views | None, transform: Transform | None, seed: int, epoch: int) -> None:
         self._split, self._views, self._transform = split, views, transform
         self._seed, self._epoch = seed, epoch
+        if views is not None and views.mixes:
+            unlabelled = split.targets == IGNORE_INDEX
+            self._by_label, self._unlabelled = (~unlabelled).long().argsort(stable=True), unlabelled.sum()
 
     def __getitem__(self, indices: Tensor) -> Batch:
-        inputs, targets, ids = self._read(indices)
-        return Batch(inputs=_as_float(inputs), targets=targets, ids=ids)
+        return _batch(self._read(indices))
 
     def chunked(self, parts: tuple[Tensor, ...]) -> Iterator[Batch]:
         """Read several batches at once and hand them out one by one."""
@@ -129,9 +134,9 @@ class _Reader(Dataset[Batch]):
         for first in range(0, len(parts), at_once):
             group = parts[first : first + at_once]
             sizes = [len(part) for part in group]
-            chunk = (tensor.split(sizes) for tensor in self._read(torch.cat(group)))
-            for inputs, targets, ids in zip(*chunk, strict=True):
-                yield Batch(inputs=_as_float(inputs), targets=targets, ids=ids)
+            chunk = {name: tensor.split(sizes) for name, tensor in self._read(torch.cat(group)).items()}
+            for number in range(len(group)):
+                yield _batch({name: parts[number] for name, parts in chunk.items()})
 
     def _batches_at_once(self, parts: tuple[Tensor, ...]) -> int:
         inputs = self._split.inputs
@@ -139,18 +144,47 @@ class _Reader(Dataset[Batch]):
             return 1
         return max(1, _CHUNK_BYTES // max(1, len(parts[0]) * inputs[0].nbytes))
 
-    def _read(self, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _read(self, indices: Tensor) -> dict[str, Tensor]:
+        """The fields of a batch; inputs that are held as bytes stay bytes if that is possible."""
         targets, ids = self._split.targets.index_select(0, indices), self._split.ids.index_select(0, indices)
+        inputs = self._shown(indices, ids)
+        if self._views is None or not self._views.mixes:
+            return {"inputs": inputs, "targets": targets, "ids": ids}
+        partners = self._partners(targets, ids)
+        others = self._shown(partners, self._split.ids.index_select(0, partners))
+        mixed, shares = self._views.mix(inputs, others, ids, view=self._epoch, seed=self._seed)
+        return {
+            "inputs": mixed.div_(255) if mixed.is_floating_point() and not inputs.is_floating_point() else mixed,
+            "targets": torch.full_like(targets, IGNORE_INDEX),
+            "ids": ids,
+            "label_pairs": torch.stack([targets, self._split.targets.index_select(0, partners)], -1),
+            "shares": shares,
+        }
+
+    def _shown(self, indices: Tensor, ids: Tensor) -> Tensor:
+        """Some samples as they look in this epoch's view, each for itself."""
         inputs = self._split.gather(indices)
         if self._transform is not None:
             inputs = _transformed(inputs, ids, self._transform, (self._seed, self._epoch, _TRANSFORM))
         if self._views is not None:
             inputs = self._views.apply(inputs, ids, view=self._epoch, seed=self._seed)
-        return inputs, targets, ids
+        return inputs
+
+    def _partners(self, targets: Tensor, ids: Tensor) -> Tensor:
+        """For each sample the index of the one it is mixed with, out of those that are labelled, or not, like it."""
+        assert self._views is not None
+        counts = torch.stack([self._unlabelled, len(self._by_label) - self._unlabelled])
+        labelled = (targets != IGNORE_INDEX).long()
+        drawn = self._views.partners(ids, among=counts[labelled], view=self._epoch, seed=self._seed)
+        return self._by_label.index_select(0, labelled * self._unlabelled + drawn)
+
+
+def _batch(fields: dict[str, Tensor]) -> Batch:
+    return Batch(**{**fields, "inputs": _as_float(fields["inputs"])})
 
 
 def _as_float(inputs: Tensor) -> Tensor:
-    return inputs if inputs.is_floating_point() else inputs.div(255)
+    return inputs if inputs.is_floating_point() else inputs.float().div_(255)  # in one go is much slower
 
 
 def _transformed(inputs: Tensor, ids: Tensor, transform: Transform, key: tuple[int, ...]) -> Tensor:

@@ -39,6 +39,8 @@ class Task(Spec):
     def observe(self, model: nn.Module, batch: Batch) -> Knowledge:
         """Call the model; its logits with the class dimension last, and the mask of valid positions.
 
+        A task of padded tokens with one label per sample also says which ``tokens`` are real, for methods on layers.
+
         Raises:
             InputError: when what the model returns holds no logits of the expected shape.
         """

@@ -1,34 +1,41 @@
-"""Several teachers that answer as one."""
+"""Several teachers that answer as one, and each by its name."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Mapping, Sequence
+from typing import Literal, final
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from understudy.batch import Batch
-from understudy.errors import InputError
+from understudy.errors import InputError, listing
 from understudy.knowledge import Knowledge
+from understudy.taps import paths_of
 from understudy.teachers.teacher import Teacher
 
 
 @final
 class Ensemble:
-    r"""The mean of several teachers' class probabilities.
+    r"""Several teachers whose class probabilities are averaged, or picked sample by sample.
 
-    .. math:: z_k = \log \sum_m w_m \, \mathrm{softmax}(z^m)_k
+    .. math:: \text{mean:}\quad z_k = \log \sum_m w_m \, \mathrm{softmax}(z^m)_k \qquad
+        \text{confident:}\quad z_k = \log \mathrm{softmax}(z^{m^*})_k,\;
+        m^* = \arg\max_m w_m \max_j \mathrm{softmax}(z^m)_j
 
-    The mean is taken of the probabilities at temperature 1, the quality of which is the ensemble's own, and its
-    logarithm is handed on as logits. A temperature of the objective then softens that mean. Softening every
-    member first and taking the mean of that is something else, as softening is not linear; it is not done here.
+    Probabilities are those at temperature 1, the quality of which is the ensemble's own, and their logarithm is
+    handed on as logits. A temperature of the objective then softens that. Softening every member first and taking
+    the mean of that is something else, as softening is not linear; it is not done here.
+
+    A term of the objective that names one of the teachers gets that one's own logits and features.
 
     Args:
-        teachers: at least one; all with the same classes in the same order.
+        teachers: at least one, with names if terms are to ask one of them; all with the same classes in the same
+            order.
         weights: one number per teacher, zero or more; they are divided by their sum. None: all count alike.
+        combine: ``mean`` of the probabilities, or for each sample those of the teacher that is most ``confident``.
 
     Raises:
         InputError: for no teachers, a network that is not wrapped as a teacher, or weights that do not fit.
@@ -46,39 +53,62 @@ class Ensemble:
         which leaves open whether the arithmetic or the geometric mean is taken: this is the arithmetic one.
     """
 
-    def __init__(self, teachers: Sequence[Teacher], weights: Sequence[float] | None = None) -> None:
-        self.teachers = tuple(teachers)
-        if not self.teachers:
+    def __init__(
+        self,
+        teachers: Sequence[Teacher] | Mapping[str, Teacher],
+        weights: Sequence[float] | None = None,
+        *,
+        combine: Literal["mean", "confident"] = "mean",
+    ) -> None:
+        named = isinstance(teachers, Mapping)
+        self.members: dict[str, Teacher] = (
+            dict(teachers) if named else {str(position): teacher for position, teacher in enumerate(teachers)}
+        )
+        if not self.members:
             raise InputError("an ensemble needs at least one teacher, got none")
-        for position, teacher in enumerate(self.teachers):
+        for name, teacher in self.members.items():
             if not isinstance(teacher, Teacher):
                 hint = "; wrap it: ModuleTeacher(network, task=...)" if isinstance(teacher, nn.Module) else ""
                 raise InputError(
-                    f"member {position} of the ensemble is a {type(teacher).__name__}; expected a teacher{hint}"
+                    f"member {name} of the ensemble is a {type(teacher).__name__}; expected a teacher{hint}"
                 )
-        self.weights = _shares(weights, len(self.teachers))
+        self.weights = _shares(weights, len(self.members))
+        self.combine = combine
 
     def observe(self, batch: Batch, taps: tuple[str, ...] = ()) -> Knowledge:
-        """The logarithm of the members' mean probabilities, in float32 or better, and the first member's mask.
+        """The logarithm of the ensemble's probabilities, in float32 or better, and every member's own answer.
+
+        Args:
+            batch: the samples.
+            taps: layers of members, as ``name/path``.
 
         Raises:
-            InputError: when layers are asked for, which belong to one network only, or when the members'
-                logits differ in shape.
+            InputError: for a layer of no member, or when the members' logits differ in shape.
         """
-        if taps:
+        wanted = {name: paths_of(name, taps) for name in self.members}
+        if sum(map(len, wanted.values())) < len(taps):
+            unnamed = next(tap for tap in taps if tap.partition("/")[0] not in self.members)
             raise InputError(
-                f"an ensemble has no layers of its own, asked for {taps[0]!r}. Expected an objective on logits; "
-                "for a term on features take one of the members as the teacher"
+                f"an ensemble has no layers of its own, asked for {unnamed!r}. Let the term on features name one of "
+                f"the teachers, such as teacher={next(iter(self.members))!r} (there are {listing(list(self.members))})"
             )
-        answers = [teacher.observe(batch) for teacher in self.teachers]
-        shapes = [tuple(answer.logits.shape) for answer in answers]
+        answers = {name: teacher.observe(batch, wanted[name]) for name, teacher in self.members.items()}
+        shapes = [tuple(answer.logits.shape) for answer in answers.values()]
         if len(set(shapes)) > 1:
             raise InputError(f"the ensemble's members answer with logits of the shapes {shapes}; expected one shape")
-        members = [_log_probabilities(answer) + share for answer, share in zip(answers, self.weights, strict=True)]
-        return Knowledge(logits=torch.stack(members).logsumexp(dim=0), mask=answers[0].mask)
+        logarithms = torch.stack([_log_probabilities(answer) for answer in answers.values()])
+        shares = logarithms.new_tensor(self.weights).reshape(-1, *[1] * (logarithms.ndim - 1))
+        logits = (logarithms + shares).logsumexp(dim=0) if self.combine == "mean" else _surest(logarithms, shares)
+        return Knowledge(logits=logits, mask=next(iter(answers.values())).mask, members=answers)
 
 
-def _log_probabilities(answer: Knowledge) -> torch.Tensor:
+def _surest(logarithms: Tensor, shares: Tensor) -> Tensor:
+    """Of (members, ..., classes) for each position the member with the greatest weighted probability."""
+    chosen = (logarithms + shares).amax(dim=-1, keepdim=True).argmax(dim=0, keepdim=True)
+    return logarithms.gather(0, chosen.expand(1, *logarithms.shape[1:])).squeeze(0)
+
+
+def _log_probabilities(answer: Knowledge) -> Tensor:
     dtype = torch.promote_types(answer.logits.dtype, torch.float32)
     return F.log_softmax(answer.logits.detach().to(dtype), dim=-1)
 

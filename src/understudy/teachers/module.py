@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import final
 
 import torch
@@ -49,7 +50,7 @@ class ModuleTeacher:
             self.to(device)
         with torch.no_grad(), self._autocast(device.type), self._taps.reading() as features:
             knowledge = self.task.observe(self.module, batch)
-        return Knowledge(logits=knowledge.logits, features=features, mask=knowledge.mask)
+        return replace(knowledge, features=features)
 
     def _autocast(self, device: str) -> AbstractContextManager[object]:
         """The teacher's own precision, whatever surrounds the call; nothing where that is the same."""

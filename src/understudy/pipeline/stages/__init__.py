@@ -5,15 +5,17 @@ from typing import Annotated
 from pydantic import Field
 
 from understudy.pipeline.stage import Stage
+from understudy.pipeline.stages.data_free import DataFree
 from understudy.pipeline.stages.distill import Distill
 from understudy.pipeline.stages.evaluate import Evaluate
 from understudy.pipeline.stages.fit_bias import FitBias
 from understudy.pipeline.stages.load import Load
+from understudy.pipeline.stages.mutual import Mutual
 from understudy.pipeline.stages.train import Train
 
-STAGES: tuple[type[Stage], ...] = (Load, Train, Distill, FitBias, Evaluate)
+STAGES: tuple[type[Stage], ...] = (Load, Train, Distill, Mutual, DataFree, FitBias, Evaluate)
 
-AnyStage = Annotated[Load | Train | Distill | FitBias | Evaluate, Field(discriminator="kind")]
+AnyStage = Annotated[Load | Train | Distill | Mutual | DataFree | FitBias | Evaluate, Field(discriminator="kind")]
 """What a recipe may list under `stages`."""
 
-__all__ = ["STAGES", "AnyStage", "Distill", "Evaluate", "FitBias", "Load", "Stage", "Train"]
+__all__ = ["STAGES", "AnyStage", "DataFree", "Distill", "Evaluate", "FitBias", "Load", "Mutual", "Stage", "Train"]

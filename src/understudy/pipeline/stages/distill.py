@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from typing import Any, Literal, final
 
+from pydantic import model_validator
+from torch import nn
+
+from understudy.balancing import AnyBalance
 from understudy.batch import IGNORE_INDEX
 from understudy.distiller import Distiller
 from understudy.doctor import Finding, TeacherWatch, check_gain, check_teacher, to_json
 from understudy.engine.training import Training
 from understudy.methods import AnyMethod
 from understudy.objective import Objective
-from understudy.pipeline.stage import Context, Name, Stage
-from understudy.pipeline.training import evaluation_loader, load_model, train_model
+from understudy.pipeline.stage import Context, Reference, Stage, stage_of
+from understudy.pipeline.teaching import (
+    Average,
+    Combine,
+    Teaching,
+    asking_problems,
+    teacher_names,
+    teacher_of,
+    teaching_problems,
+)
+from understudy.pipeline.training import evaluation_loader, referred, train_model
 from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.splits import Split, Subset
-from understudy.teachers import Ensemble, ModuleTeacher
+from understudy.spec import refuse
 from understudy.views import Views
 
 
@@ -23,12 +36,18 @@ class Distill(Stage):
     """Train a student to stand in for a teacher, and the control that shows what the teacher was worth."""
 
     kind: Literal["distill"] = "distill"
-    teacher: Name | tuple[Name, ...]
-    """The stage whose model teaches, or several of them: the mean of their probabilities teaches."""
+    teacher: Teaching | None = None
+    """The stage whose model teaches; a list of several, or a mapping with the weight of each; `cnn@2` for a snapshot;
+    `{kind: average}` for a moving average of the student. None where no term asks a teacher."""
+    combine: Combine = "mean"
+    """How several teachers answer together: the `mean` of their probabilities, or for each sample the most `confident`
+    one's. A term with a `teacher` of its own asks that one alone."""
     model: AnyModel
     """Which network the student is."""
     objective: tuple[AnyMethod, ...]
     """Loss terms, summed with their weights."""
+    balance: AnyBalance | None = None
+    """How the terms' weights adapt while the student trains; they stay as written when left out."""
     subset: Subset | None = None
     """The transfer set: which part of the training data, and with how many labels; everything when left out."""
     views: Views | None = None
@@ -39,11 +58,31 @@ class Distill(Stage):
     """Train the same student on the labelled part of the same data, for as many steps, without the teacher."""
     control_training: Training | None = None
     """Another training for the control than the student's; the report then says so."""
+    start: Reference | None = None
+    """An earlier stage with the same network, whose weights student and control begin with; fresh ones otherwise."""
+    reuse_head: bool = False
+    """Give the student its teacher's own classifier, frozen, behind a projector (SimKD): compare the layer
+    `LAST.projector` with the teacher's last map, where `LAST` is the student's. The control keeps its network's own."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Distill:
+        problems = asking_problems(self.objective, self.teacher) + teaching_problems(self.teacher, self.combine)
+        if self.reuse_head and not isinstance(self.teacher, str):
+            problems.append((("reuse_head",), "is about the classifier of one teacher; name one stage as the teacher"))
+        refuse(problems)
+        if self.balance is not None:
+            Objective(self.objective, self.balance)
+        return self
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The teachers' stages."""
-        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
+        """The teachers' stages, and the one that it starts from."""
+        return tuple(dict.fromkeys(map(stage_of, self.reads)))
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The teachers, and what it starts from."""
+        return (*teacher_names(self.teacher), *([self.start] if self.start is not None else []))
 
     @property
     def network(self) -> ModelSpec:
@@ -60,10 +99,10 @@ class Distill(Stage):
         subset = self.subset or Subset()
         split = context.data.train.subset(subset, context.seed)
         control = self._train_control(context, split) if self.control else None
-        modules = [load_model(context.upstream[name].path, context) for name in self.needs]
-        teachers = [ModuleTeacher(module, task=context.task) for module in modules]
-        teacher = teachers[0] if len(teachers) == 1 else Ensemble(teachers)
-        watch, findings = TeacherWatch(teacher), []
+        names = teacher_names(self.teacher)
+        modules = {name: referred(name, context) for name in names}
+        teacher = teacher_of(self.teacher, modules, combine=self.combine, task=context.task)
+        watch, findings = TeacherWatch(None if isinstance(teacher, Average) else teacher), []
 
         def examine(distiller: Distiller) -> None:
             findings.extend(
@@ -78,13 +117,15 @@ class Distill(Stage):
         student = train_model(
             context,
             model=self.model,
-            objective=Objective(self.objective),
+            objective=Objective(self.objective, self.balance),
             teacher=teacher,
             split=split,
             training=self.training,
             views=self.views,
             directory=context.directory.path,
             title="student",
+            start=self._origin(context),
+            reuses_head_of=modules[names[0]] if self.reuse_head else None,
             before=examine,
         )
         watch.check()
@@ -93,26 +134,36 @@ class Distill(Stage):
             context.progress.message(str(finding))
         return {
             "models": {"student": "."} | ({"control": "control"} if control else {}),
-            "teacher": list(self.needs),
+            "teacher": list(names),
+            "control_lacks": _without_teacher(self.teacher),
+            "start": self.start,
             "data": subset.describe(context.data.train),
             "training": student,
             "control": control,
             "findings": to_json(findings),
         }
 
+    def _origin(self, context: Context) -> nn.Module | None:
+        return referred(self.start, context) if self.start is not None else None
+
     def _train_control(self, context: Context, split: Split) -> dict[str, Any]:
         labelled = split.select((split.targets != IGNORE_INDEX).nonzero().flatten())
         training = self.control_training or same_budget(self.training, student=split, control=labelled)
+        supervised = context.task.supervised
+        objective = Objective(self.objective)
+        # Where no term asks a teacher, the scheme is in the terms themselves, and the control does without all of them.
+        alone = objective.without_teacher(supervised) if objective.needs_teacher else Objective((supervised,))
         return train_model(
             context,
             model=self.model,
-            objective=Objective(self.objective).without_teacher(context.task.supervised),
+            objective=alone,
             teacher=None,
             split=labelled,
             training=training,
             views=self.views,
             directory=context.directory.path / "control",
             title="control",
+            start=self._origin(context),
         )
 
     def _judge(self, context: Context, student: dict[str, Any], control: dict[str, Any] | None) -> list[Finding]:
@@ -127,6 +178,13 @@ class Distill(Stage):
             terms=[term.label for term in self.objective if term.needs_teacher],
         )
         return [finding for finding in found if finding.severity == "warning"]
+
+
+def _without_teacher(teacher: Teaching | None) -> str | None:
+    """What the control goes without, where that is not a teacher."""
+    if teacher is None:
+        return "its own knowledge"
+    return "its own average" if isinstance(teacher, Average) else None
 
 
 def same_budget(training: Training, *, student: Split, control: Split) -> Training:

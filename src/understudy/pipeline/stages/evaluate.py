@@ -48,8 +48,8 @@ class Evaluate(Stage):
         context.progress.stage(self.name, f"measuring on the {self.split} split, seed {context.seed}")
         loader = evaluation_loader(context, self.split)
         measured = {
-            name: _Measured(context, stage, name, role, loader, memory=self.memory and context.first)
-            for stage, name, role in _models(context, self.models)
+            name: _Measured(context, stage, name, role, place, loader, memory=self.memory and context.first)
+            for stage, name, role, place in _models(context, self.models)
         }
         for model in measured.values():
             model.compare(measured)
@@ -76,8 +76,10 @@ class Evaluate(Stage):
 class _Measured:
     """One model with its predictions and its row of the table."""
 
-    def __init__(self, context: Context, stage: str, name: str, role: str, loader: Loader, *, memory: bool) -> None:
-        directory = context.upstream[stage].path / ("control" if role == "control" else ".")
+    def __init__(
+        self, context: Context, stage: str, name: str, role: str, place: str, loader: Loader, *, memory: bool
+    ) -> None:
+        directory = context.upstream[stage].path / place
         self.name = name
         self.module = load_model(directory, context)
         self.predictions = predict(self.module, loader, context.task)
@@ -87,6 +89,7 @@ class _Measured:
             "name": name,
             "role": role,
             "stage": stage,
+            "seed": context.upstream[stage].record.get("seed"),
             "architecture": describe(load_artifact(directory).spec, self.module),
             "metrics": quality(self.predictions, context.task),
             "last_metrics": _last_quality(directory, loader, context),
@@ -99,7 +102,8 @@ class _Measured:
         teachers = context.upstream[stage].record.get("teacher", [])
         if role == "control":
             self.row["control_of"] = stage
-        elif teachers:
+            self.row["lacks"] = context.upstream[stage].record.get("control_lacks")
+        elif role == "student" and teachers:
             self.row["teacher"] = teachers[0]
 
     def compare(self, models: Mapping[str, _Measured]) -> None:
@@ -110,15 +114,16 @@ class _Measured:
             self.row["metrics"] |= agreement(self.predictions, teacher.predictions)
 
 
-def _models(context: Context, stages: tuple[str, ...]) -> list[tuple[str, str, str]]:
-    """(stage, row name, role) of every model in the stages."""
+def _models(context: Context, stages: tuple[str, ...]) -> list[tuple[str, str, str, str]]:
+    """(stage, row name, role, place in the stage's directory) of every model in the stages."""
     records = {stage: context.upstream[stage].record for stage in stages}
     teaching = {teacher for record in records.values() for teacher in record.get("teacher", [])}
     found = []
     for stage, record in records.items():
-        for kind in record.get("models", {}):
+        for kind, place in record.get("models", {}).items():
             role = "teacher" if kind == "model" and stage in teaching else kind
-            found.append((stage, f"{stage} control" if kind == "control" else stage, role))
+            named = f"{stage} {kind}" if place != "." else stage
+            found.append((stage, named, role if role in ("teacher", "student", "control") else "model", place))
     return found
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Literal, final
 
+from pydantic import model_validator
+
 from understudy.engine.training import Training
 from understudy.methods import AnyMethod
 from understudy.objective import Objective
-from understudy.pipeline.stage import Context, Stage
-from understudy.pipeline.training import train_model
+from understudy.pipeline.snapshots import Snapshots, parts_of, snapshot_steps
+from understudy.pipeline.stage import Context, Reference, Stage, stage_of
+from understudy.pipeline.teaching import asking_problems
+from understudy.pipeline.training import referred, train_model
 from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.splits import Subset
+from understudy.spec import refuse
 from understudy.views import Views
 
 
@@ -29,6 +34,38 @@ class Train(Stage):
     """Loss terms that need no teacher; the task's own supervised loss when left out."""
     training: Training
     """How long it trains, and with which optimizer."""
+    start: Reference | None = None
+    """An earlier stage with the same network, whose weights it begins with; fresh ones otherwise."""
+    snapshots: Snapshots | None = None
+    """Keep its weights on the way, for teachers such as `cnn@1`: after each of so many equal parts of the training, or
+    after the parts of a list, such as `[0.1, 0.5]`. Not with `patience`, which leaves the length open."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Train:
+        problems = asking_problems(self.objective or (), None)
+        parts = parts_of(self.snapshots)
+        if list(parts) != sorted(set(parts)):
+            problems.append((("snapshots",), f"expected rising numbers, got {list(parts)}"))
+        if parts and self.training.patience is not None:
+            message = "a training with patience may end before they are due; leave one of the two out"
+            problems.append((("snapshots",), message))
+        refuse(problems)
+        return self
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The stage that it starts from."""
+        return tuple(map(stage_of, self.reads))
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What it starts from."""
+        return (self.start,) if self.start is not None else ()
+
+    @property
+    def snapshot_count(self) -> int:
+        """As many as the recipe asks for."""
+        return len(parts_of(self.snapshots))
 
     @property
     def network(self) -> ModelSpec:
@@ -49,5 +86,13 @@ class Train(Stage):
             views=self.views,
             directory=context.directory.path,
             title="training",
+            start=referred(self.start, context) if self.start is not None else None,
+            snapshots=parts_of(self.snapshots),
         )
-        return {"models": {"model": "."}, "data": subset.describe(context.data.train), "training": record}
+        return {
+            "models": {"model": "."},
+            "start": self.start,
+            "snapshots": snapshot_steps(parts_of(self.snapshots), record["steps"]),
+            "data": subset.describe(context.data.train),
+            "training": record,
+        }
