@@ -4,9 +4,10 @@
     python benchmarks/leaderboard.py cifar10 --data uoft-cs/cifar10    # all labels, few epochs
 
 One teacher, one student, equal steps for all. A row's objective is cross-entropy plus the method at its own settings.
-Published weights do not carry over to maps of other sizes, so all rows have theirs by one rule: for a student that was
-trained with cross-entropy alone for a sixth of the steps, the term's gradient is nine times as long as that of
-cross-entropy (over four batches): the usual 0.9 to 0.1. Nothing is tuned per row.
+Weights of methods on outputs are the authors', as far as WEIGHTS states one, else 1. Those of methods on layers do not
+carry over to layers of other sizes and to few labels, so theirs are set by one rule: for a student that was trained with
+cross-entropy alone for a sixth of the steps, the term's gradient is as long as that of cross-entropy, over four batches.
+Nothing is tuned per row.
 Where few images are labelled they are repeated until they are a third of each batch. The control trains without a
 teacher on the labelled images for as many steps. Rows run side by side, with one thread each; a row's step time is the
 median ratio to steps with cross-entropy alone that are taken in turns with its own, its memory that of the whole
@@ -34,6 +35,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "cifar10": {"labels": None, "teacher": [32, 64, 128], "student": [8, 16, 32], "teacher_epochs": 8, "steps": 800},
 }
 
+
+WEIGHTS = {"dist": 2.0, "dynamic_temperature": 3.0}
+"""Of methods on outputs, other than 1."""
 
 WITHOUT_A_METHOD = ("control", "no distillation")
 """The rows that all others are held against: the labelled images alone, and the same batches as the methods see."""
@@ -73,7 +77,7 @@ def measured(options: argparse.Namespace, setting: dict[str, Any], kinds: list[s
     """The teacher's accuracy and all rows, by name."""
     seeds = list(range(options.seeds))
     with tempfile.TemporaryDirectory() as folder:
-        work = {"setting": setting, "seeds": seeds, "teacher": str(Path(folder) / "teacher.pt")}
+        work = {"setting": setting, "seeds": seeds, "teacher": str(Path(folder) / "teacher.pt"), "weights": WEIGHTS}
         rows = {"teacher": in_a_process({**work, "name": "teacher"})}
         with ThreadPoolExecutor(options.jobs) as pool:
             for row in pool.map(in_a_process, [{**work, "name": name} for name in [*WITHOUT_A_METHOD, *kinds]]):

@@ -27,8 +27,6 @@ from understudy.sources.models import build_model
 from understudy.sources.splits import Split, Subset
 
 TASK = us.ImageClassification()
-LONGER = 9.0
-"""How many times as long as that of cross-entropy the gradient of a method is."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def joined(
 
 
 def balanced(setting: Setting, data: DataSet, teacher: nn.Module, method: us.Method) -> us.Method:
-    """The method with the weight at which its gradient is nine times that of cross-entropy, early in a training."""
+    """The method with the weight at which its gradient is as long as that of cross-entropy, early in a training."""
     split, _ = student_split(setting, data, method.kind, seed=0)
     loader = us.Loader(split, batch_size=setting.batch, seed=0)
     begun = joined(setting, data, teacher, None, loader, seed=0)
@@ -123,7 +121,7 @@ def balanced(setting: Setting, data: DataSet, teacher: nn.Module, method: us.Met
     distiller.student.load_state_dict(begun.student.state_dict())
     norms = [term_balance(distiller, batch) for batch, _ in zip(loader, range(4), strict=False)]
     of_method, of_labels = (statistics.fmean(norm[label] for norm in norms) for label in (method.kind, "cross_entropy"))
-    return method if of_method == 0.0 else float(f"{LONGER * of_labels / of_method:.2g}") * method
+    return method if of_method == 0.0 else float(f"{of_labels / of_method:.2g}") * method
 
 
 def step_ratio(setting: Setting, data: DataSet, teacher: nn.Module, method: us.Method) -> float:
@@ -175,7 +173,8 @@ def main(work: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {"name": name}
     if method is not None:
         try:
-            method = balanced(setting, data, teacher, method)
+            stated = work["weights"].get(name, 1.0) * method
+            method = stated if method.compares_logits else balanced(setting, data, teacher, method)
         except us.InputError as error:
             return {**row, "refused": str(error)}
         row["weight"] = method.weight

@@ -56,3 +56,25 @@ def test_a_student_that_teaches_itself_has_nobody_to_wait_for(teacher, term):
     assert [(one.check, one.severity) for one in findings] == (
         [("teacher_quality", "note")] if teacher != "null" else []
     )
+
+
+MUTUAL = """
+version: 1
+name: checked
+task: image_classification
+data: {source: sklearn/digits}
+stages:
+  - kind: mutual
+    name: pair
+    models:
+      small: {source: understudy, name: mlp, arguments: {hidden: [8]}}
+      wide: {source: understudy, name: mlp, arguments: {hidden: [16]}}
+    training: {epochs: 1, optimizer: {lr: 0.1}}
+    objective: [{kind: cross_entropy}, {kind: soft_targets, temperature: 1.0, weight: WEIGHT}]
+"""
+
+
+def test_students_that_teach_each_other_are_examined_together():
+    assert deep_check(parse_recipe(MUTUAL.replace("WEIGHT", "1"))) == []
+    (found,) = deep_check(parse_recipe(MUTUAL.replace("WEIGHT", "1e5")))
+    assert found.check == "term_balance"

@@ -99,3 +99,28 @@ def test_each_missing_layer_of_a_list_is_named_at_its_key(recipe):
     listed = "student_layer: [hidden1, hiden], teacher_layer: [flatten, flatten]"
     (found,) = problems(recipe, ("student_layer: hidden1, teacher_layer: flatten", listed))
     assert found.startswith("17: stages.1.objective.1.student_layer: student has no layer 'hiden'; nearest: 'hidden1'")
+
+
+def test_students_that_teach_each_other_are_joined(recipe):
+    text = recipe.read_text()
+    begun = text[: text.index("  - kind: train")]
+    mutual = (
+        begun
+        + """\
+  - kind: mutual
+    name: pair
+    models:
+      small: {source: understudy, name: mlp, arguments: {hidden: [8]}}
+      wide: {source: understudy, name: mlp, arguments: {hidden: [16]}}
+    training: {epochs: 1, optimizer: {lr: 0.1}}
+    objective:
+      - {kind: cross_entropy}
+      - {kind: hint, student_layer: hidden1, teacher_layer: hidden1}
+"""
+    )
+    recipe.write_text(mutual)
+    assert load_and_join(recipe).name == "joined"
+    (found,) = problems(recipe, ("student_layer: hidden1", "student_layer: hiden1"))
+    assert found.startswith("14: stages.0.objective.1.student_layer: student has no layer 'hiden1'; nearest: 'hidden1'")
+    (found,) = problems(recipe, ("hiden1", "hidden1"), ("name: mlp, arguments: {hidden: [16]}", "name: nlp"))
+    assert found.startswith("10: stages.0.models.wide.name: expected 'mlp' or 'cnn', got the text 'nlp'")

@@ -21,8 +21,9 @@ class SoftTargets(Method):
     .. math:: \tau^2 \, \frac{1}{N} \sum_i \mathrm{KL}(p^T_i \| p^S_i), \quad p = \mathrm{softmax}(z / \tau)
 
     Scale: summed over classes, averaged over positions, times :math:`\tau^2`; 0 at equality. The paper writes
-    the cross-entropy instead of the divergence: the same gradient, shifted by the teacher's entropy. The
-    gradient goes to the student only.
+    the cross-entropy instead of the divergence: the same gradient, shifted by the teacher's entropy. With the
+    scores of a query's candidates as logits and τ = 1 this is the list-wise divergence of rankings (Cao et al., ICML
+    2007). The gradient goes to the student only.
 
     Example:
         >>> 0.9 * SoftTargets(temperature=4.0)

@@ -19,8 +19,9 @@ from understudy.pipeline.stage import Context, Description, Stage, network_of, s
 from understudy.pipeline.stages.data_free import DataFree
 from understudy.pipeline.stages.distill import Distill
 from understudy.pipeline.stages.load import Load
+from understudy.pipeline.stages.mutual import Mutual, mutual_objective
 from understudy.pipeline.teaching import Average, teacher_names, teacher_of
-from understudy.pipeline.training import evaluation_loader, train_loader
+from understudy.pipeline.training import build_student, evaluation_loader, train_loader
 from understudy.reused_head import reuse_head
 from understudy.sources.data import load_data
 from understudy.sources.loader import Loader
@@ -35,7 +36,7 @@ OF_TRAINED_TEACHERS = frozenset(
 
 
 def deep_check(recipe: Description) -> list[Finding]:
-    """Load the data, build the models of every `distill` and `data_free` stage, and examine each as it would train.
+    """Load the data, build the models of every stage that distils, and examine each as it would train.
 
     A teacher that the recipe itself trains does not exist yet: what depends on its answers is checked when the
     run comes to it, and a note says so.
@@ -48,7 +49,7 @@ def deep_check(recipe: Description) -> list[Finding]:
     findings = []
     with tempfile.TemporaryDirectory() as scratch:
         for stage in recipe.stages:
-            if isinstance(stage, Distill | DataFree):
+            if isinstance(stage, Distill | DataFree | Mutual):
                 context = Context(
                     task=recipe.task,
                     data=data,
@@ -64,12 +65,16 @@ def deep_check(recipe: Description) -> list[Finding]:
     return findings
 
 
-def _examined(stage: Distill | DataFree, stages: Mapping[str, Stage], context: Context) -> list[Finding]:
+def _examined(stage: Distill | DataFree | Mutual, stages: Mapping[str, Stage], context: Context) -> list[Finding]:
     if isinstance(stage, DataFree):
         distiller, loader = _generating(stage, stages, context)
+    elif isinstance(stage, Mutual):
+        distiller, loader = _together(stage, context)
     else:
         distiller, loader = _distilling(stage, stages, context)
     found = diagnose(distiller, loader, val=evaluation_loader(context, "validation"), classes=context.data.classes)
+    if isinstance(stage, Mutual):
+        return found
     untrained = [name for name in teacher_names(stage.teacher) if not isinstance(stages[stage_of(name)], Load)]
     if isinstance(stage.teacher, Average):  # it begins as the student, so that its terms begin at zero
         return [finding for finding in found if finding.check != "term_balance"]
@@ -83,6 +88,16 @@ def _generating(stage: DataFree, stages: Mapping[str, Stage], context: Context) 
     network = network_of(stage_of(stage.teacher), stages)
     teacher = build_model(network, classes=context.data.classes, inputs=inputs)
     return stage.distiller(context, ModuleTeacher(teacher, task=context.task))
+
+
+def _together(stage: Mutual, context: Context) -> tuple[Distiller, Loader]:
+    split = context.data.train.subset(stage.subset or Subset(), context.seed)
+    loader = train_loader(context, split, stage.training, stage.views)
+    example = next(iter(loader))
+    torch.manual_seed(context.seed)
+    students = build_student(stage.models, context, example.inputs)
+    terms = mutual_objective(stage.objective, tuple(stage.models))
+    return Distiller(students, None, terms, example=example, task=context.task), loader
 
 
 def _distilling(stage: Distill, stages: Mapping[str, Stage], context: Context) -> tuple[Distiller, Loader]:

@@ -83,7 +83,7 @@ def train_model(
     loader, validation = train_loader(context, split, training, views), evaluation_loader(context, "validation")
     example = next(iter(loader))
     torch.manual_seed(context.seed)
-    student = _student(model, context, example.inputs, start)
+    student = build_student(model, context, example.inputs, start)
     edits = () if reuses_head_of is None else (reuse_head(student, reuses_head_of, example=example, task=context.task),)
     teacher = teacher.of(student, context.task) if isinstance(teacher, Average) else teacher
     distiller = Distiller(student, teacher, objective, example=example, task=context.task)
@@ -141,10 +141,20 @@ def _save(
     write_json(directory / SUMMARY, record)
 
 
-def _student(
-    model: AnyModel | Mapping[str, AnyModel], context: Context, inputs: Any, start: nn.Module | None
+def build_student(
+    model: AnyModel | Mapping[str, AnyModel], context: Context, inputs: Any, start: nn.Module | None = None
 ) -> nn.Module:
-    """The network that is trained, or several together, with the weights that it begins with."""
+    """The network that is trained, or several together, on the run's device.
+
+    Args:
+        model: which network, or which networks by name.
+        context: the run.
+        inputs: of an example batch.
+        start: whose weights it begins with; None for fresh ones.
+
+    Raises:
+        InputError: when the network to start from is another one.
+    """
     classes = context.data.classes
     if isinstance(model, Mapping):
         student = Cohort({name: build_model(spec, classes=classes, inputs=inputs) for name, spec in model.items()})

@@ -15,7 +15,7 @@ from understudy.distiller import Distiller
 from understudy.errors import InputError
 from understudy.methods import Method
 from understudy.pipeline.stage import stage_of
-from understudy.pipeline.stages import DataFree, Distill, Train
+from understudy.pipeline.stages import DataFree, Distill, Mutual, Train
 from understudy.pipeline.teaching import Average, Combine, teacher_names, teacher_of
 from understudy.pipeline.training import check_same_network
 from understudy.recipe.problems import KeyPath, Problem
@@ -29,6 +29,7 @@ from understudy.sources.loader import Loader
 from understudy.sources.model_specs import ArtifactModel, ModelSpec, TransformersModel
 from understudy.sources.opening import local_path
 from understudy.taps import layer_of
+from understudy.teachers import Teacher
 
 USUAL_SIZE = (224, 224)
 
@@ -54,6 +55,8 @@ def joining_problems(recipe: Recipe) -> list[Problem]:
     for index, stage in enumerate(recipe.stages):
         if isinstance(stage, Train | Distill) and stage.start is not None:
             bench.begin(stage.name, stage.start, ("stages", index, "start"))
+        if isinstance(stage, Mutual):
+            bench.cohort(stage, ("stages", index))
         if isinstance(stage, DataFree):
             bench.generate(("stages", index, "kind"))
         if isinstance(stage, Distill) and stage.reuse_head:
@@ -84,6 +87,17 @@ class _Bench:
         except InputError as error:
             if self.is_real:
                 self.problems.append(Problem(path, str(error)))
+
+    def cohort(self, stage: Mutual, path: KeyPath) -> None:
+        """Build all students of the stage, and try every term between the first two."""
+        for student, spec in stage.models.items():
+            self.build(f"{stage.name}/{student}", spec, (*path, "models", student))
+        names = [f"{stage.name}/{student}" for student in stage.models]
+        if not set(names) <= set(self.models):
+            return
+        learner, peer = (self.models[name] for name in names[:2])
+        for number, term in enumerate(stage.objective):
+            self._try(learner, peer if term.needs_teacher else None, term, (*path, "objective", number))
 
     def begin(self, name: str, start: str, path: KeyPath) -> None:
         network, other = self.models.get(name), self.models.get(stage_of(start))
@@ -122,10 +136,13 @@ class _Bench:
             return
         student, task = self.models[stage.name], self.recipe.task
         modules = {name: self.models[stage_of(name)] for name in names}
+        teacher = teacher_of(stage.teacher, modules, combine=_combine(stage), task=task)
+        self._try(student, teacher.of(student, task) if isinstance(teacher, Average) else teacher, term, path)
+
+    def _try(self, student: nn.Module, teacher: nn.Module | Teacher | None, term: Method, path: KeyPath) -> None:
+        """Join two networks by one term."""
         try:
-            teacher = teacher_of(stage.teacher, modules, combine=_combine(stage), task=task)
-            teacher = teacher.of(student, task) if isinstance(teacher, Average) else teacher
-            Distiller(student, teacher, term, example=self._example, task=task)
+            Distiller(student, teacher, term, example=self._example, task=self.recipe.task)
         except InputError as error:
             self.problems += [Problem((*path, *_blamed(term, line)), line) for line in str(error).splitlines()]
 

@@ -230,7 +230,10 @@ def shown(value: Any) -> str:
 
 
 def _without_echoes(problems: list[Problem], found: list[_Found]) -> list[Problem]:
-    """Leave out a missing key when an unknown one beside it is that key misspelt."""
+    """Leave out a missing key when an unknown one beside it is that key misspelt, and a list too short for its errors.
+
+    pydantic counts only the valid items of a list.
+    """
     misspelt: set[KeyPath] = set()
     for item in found:
         if item.kind == "extra_forbidden" and item.location.parent is not None:
@@ -238,4 +241,6 @@ def _without_echoes(problems: list[Problem], found: list[_Found]) -> list[Proble
             for match in difflib.get_close_matches(key, fields, n=1, cutoff=0.5):
                 misspelt.add((*item.location.path[:-1], match))
     missing = {item.location.path for item in found if item.kind == "missing"}
-    return [problem for problem in problems if problem.path not in misspelt & missing]
+    short = {item.location.path for item in found if item.kind == "too_short"}
+    inside = {item.location.path[:length] for item in found for length in range(len(item.location.path))}
+    return [problem for problem in problems if problem.path not in (misspelt & missing) | (short & inside)]
