@@ -5,9 +5,10 @@
 
 One teacher, one student, equal steps for all. A row's objective is cross-entropy plus the method at its own settings.
 Weights of methods on outputs are the authors', as far as WEIGHTS states one, else 1. Those of methods on layers do not
-carry over to layers of other sizes and to few labels, so theirs are set by one rule: for a student that was trained with
-cross-entropy alone for a sixth of the steps, the term's gradient is as long as that of cross-entropy, over four batches.
-Nothing is tuned per row.
+carry over to layers of other sizes and to few labels, so theirs are set by one rule: for a student that was trained
+with cross-entropy alone for a sixth of the steps, the term's gradient is as long as that of cross-entropy, over four
+batches. Nothing is tuned per row.
+
 Where few images are labelled they are repeated until they are a third of each batch. The control trains without a
 teacher on the labelled images for as many steps. Rows run side by side, with one thread each; a row's step time is the
 median ratio to steps with cross-entropy alone that are taken in turns with its own, its memory that of the whole
