@@ -33,7 +33,7 @@ from contest import ROOT, warn_if_busy
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "mnist": {"labels": 500, "teacher": [16, 32, 64], "student": [4, 8, 16], "teacher_epochs": 3, "steps": 500},
-    "cifar10": {"labels": None, "teacher": [32, 64, 128], "student": [8, 16, 32], "teacher_epochs": 8, "steps": 800},
+    "cifar10": {"labels": None, "teacher": [24, 48, 96], "student": [8, 16, 32], "teacher_epochs": 3, "steps": 400},
 }
 
 
