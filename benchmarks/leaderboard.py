@@ -32,7 +32,7 @@ from typing import Any
 from contest import ROOT, warn_if_busy
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "mnist": {"labels": 500, "teacher": [16, 32, 64], "student": [4, 8, 16], "teacher_epochs": 3, "steps": 500},
+    "mnist": {"labels": 500, "teacher": [16, 32, 64], "student": [8, 16, 32], "teacher_epochs": 3, "steps": 500},
     "cifar10": {"labels": None, "teacher": [24, 48, 96], "student": [8, 16, 32], "teacher_epochs": 3, "steps": 400},
 }
 
@@ -125,7 +125,7 @@ def main() -> None:
     from understudy.pipeline.environment import environment
 
     options, load_before = parsed(), warn_if_busy()
-    setting = {"data": options.data, "batch": 64, "lr": 3e-3, **SETTINGS[options.table]}
+    setting = {"data": options.data, "batch": 64, "lr": 0.02, **SETTINGS[options.table]}
     if options.quick:
         options.seeds, setting = 2, {**setting, "labels": 50, "steps": 3, "teacher_epochs": 0.1}
     kinds = [method.model_fields["kind"].default for method in METHODS]
