@@ -20,7 +20,7 @@ from understudy.doctor import term_balance
 from understudy.engine.progress import SilentProgress
 from understudy.measure.quality import predict, quality
 from understudy.methods import METHODS
-from understudy.pipeline.stages.distill import same_budget
+from understudy.pipeline.control import same_budget
 from understudy.sources.data import DataSet, DataSpec, load_data
 from understudy.sources.model_specs import BuiltinModel
 from understudy.sources.models import build_model

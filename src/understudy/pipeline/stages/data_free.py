@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, final
 
@@ -12,7 +11,7 @@ from pydantic import Field, model_validator
 
 from understudy.batch import IGNORE_INDEX, Batch
 from understudy.distiller import Distiller
-from understudy.doctor import Finding, TeacherWatch, check_gain, check_teacher, to_json
+from understudy.doctor import Finding, TeacherWatch
 from understudy.engine.fit import Fitted, fit
 from understudy.engine.generated import GeneratedLoader
 from understudy.engine.generation import Generation
@@ -21,6 +20,7 @@ from understudy.engine.training import Training
 from understudy.methods import AnyMethod
 from understudy.methods.soft_targets import SoftTargets
 from understudy.objective import Objective
+from understudy.pipeline.control import CONTROL, comparison_record, examination, harm
 from understudy.pipeline.directory import read_json, write_json
 from understudy.pipeline.stage import Context, Reference, Stage, stage_of
 from understudy.pipeline.training import SUMMARY, evaluation_loader, referred, training_record
@@ -103,39 +103,31 @@ class DataFree(Stage):
             RunError: when the teacher's weights changed while it taught.
         """
         teacher = ModuleTeacher(referred(self.teacher, context), task=context.task)
-        watch, findings = TeacherWatch(teacher), []
-
-        def examined(control: dict[str, Any] | None) -> Callable[[Distiller], None]:
-            return lambda distiller: findings.extend(
-                check_teacher(
-                    distiller,
-                    evaluation_loader(context, "validation"),
-                    control_metric=control["last_metric"] if control else None,
-                    classes=context.data.classes,
-                )
-            )
-
+        watch = TeacherWatch(teacher)
+        findings: list[Finding] = []
         control = None
         if self.control:
             untrained = self.model_copy(update={"generator": self.generator.model_copy(update={"steps": 0})})
-            place = context.directory.path / "control"
-            control = untrained._trained(context, teacher, place, title="control", before=examined(None))
-            findings.clear()
-        student = self._trained(context, teacher, context.directory.path, title="student", before=examined(control))
+            place = context.directory.path / CONTROL
+            before = examination(context, [], None)
+            control = untrained._trained(context, teacher, place, title=CONTROL, before=before)
+        before = examination(context, findings, control)
+        student = self._trained(context, teacher, context.directory.path, title="student", before=before)
         watch.check()
-        findings += _judged(context, student, control)
-        for finding in findings:
-            context.progress.message(str(finding))
+        findings += harm(
+            context,
+            student,
+            control,
+            message="training the generator hurt; expected a student better than the control on untrained images",
+            remedy="train longer, or give its terms other weights: look at generated.png and the teacher's batch norms",
+        )
         return {
-            "models": {"student": "."} | ({"control": "control"} if control else {}),
+            **comparison_record(context, student, control, findings),
             "teacher": list(self.needs),
             "control_lacks": LACKS,
             "data": f"no training images and no labels; {student['samples']:,} generated images",
             "pictures": {"generated images": PICTURE}
-            | ({"images of the generator that is not trained": f"control/{PICTURE}"} if control else {}),
-            "training": student,
-            "control": control,
-            "findings": to_json(findings),
+            | ({"images of the generator that is not trained": f"{CONTROL}/{PICTURE}"} if control else {}),
         }
 
     def distiller(self, context: Context, teacher: ModuleTeacher) -> tuple[Distiller, GeneratedLoader]:
@@ -207,18 +199,3 @@ class DataFree(Stage):
         )
         context.process.wait()
         return read_json(summary)
-
-
-def _judged(context: Context, student: dict[str, Any], control: dict[str, Any] | None) -> list[Finding]:
-    """Whether training the generator did harm on validation data; the report tells the gain."""
-    if control is None:
-        return []
-    found = check_gain(
-        student["last_metric"],
-        control["last_metric"],
-        metric=context.task.metric,
-        samples=len(context.data.validation),
-    )
-    message = "training the generator hurt; expected a student better than the control on untrained images"
-    remedy = "train longer, or give its terms other weights: look at generated.png and at the teacher's batch norms"
-    return [replace(each, message=message, remedy=remedy) for each in found if each.severity == "warning"]

@@ -8,12 +8,11 @@ from pydantic import model_validator
 from torch import nn
 
 from understudy.balancing import AnyBalance
-from understudy.batch import IGNORE_INDEX
-from understudy.distiller import Distiller
-from understudy.doctor import Finding, TeacherWatch, check_gain, check_teacher, to_json
+from understudy.doctor import Finding, TeacherWatch
 from understudy.engine.training import Training
 from understudy.methods import AnyMethod
 from understudy.objective import Objective
+from understudy.pipeline.control import comparison_record, examination, harm, train_control
 from understudy.pipeline.stage import Context, Reference, Stage, stage_of
 from understudy.pipeline.teaching import (
     Average,
@@ -24,9 +23,9 @@ from understudy.pipeline.teaching import (
     teacher_of,
     teaching_problems,
 )
-from understudy.pipeline.training import evaluation_loader, referred, train_model
+from understudy.pipeline.training import referred, train_model
 from understudy.sources.model_specs import AnyModel, ModelSpec
-from understudy.sources.splits import Split, Subset
+from understudy.sources.splits import Subset
 from understudy.spec import refuse
 from understudy.views import Views
 
@@ -98,22 +97,23 @@ class Distill(Stage):
         """
         subset = self.subset or Subset()
         split = context.data.train.subset(subset, context.seed)
-        control = self._train_control(context, split) if self.control else None
+        control = None
+        if self.control:
+            control = train_control(
+                context,
+                model=self.model,
+                terms=self.objective,
+                split=split,
+                training=self.training,
+                own_training=self.control_training,
+                views=self.views,
+                start=self._origin(context),
+            )
         names = teacher_names(self.teacher)
         modules = {name: referred(name, context) for name in names}
         teacher = teacher_of(self.teacher, modules, combine=self.combine, task=context.task)
-        watch, findings = TeacherWatch(None if isinstance(teacher, Average) else teacher), []
-
-        def examine(distiller: Distiller) -> None:
-            findings.extend(
-                check_teacher(
-                    distiller,
-                    evaluation_loader(context, "validation"),
-                    control_metric=control["last_metric"] if control else None,
-                    classes=context.data.classes,
-                )
-            )
-
+        watch = TeacherWatch(None if isinstance(teacher, Average) else teacher)
+        findings: list[Finding] = []
         student = train_model(
             context,
             model=self.model,
@@ -126,58 +126,20 @@ class Distill(Stage):
             title="student",
             start=self._origin(context),
             reuses_head_of=modules[names[0]] if self.reuse_head else None,
-            before=examine,
+            before=examination(context, findings, control),
         )
         watch.check()
-        findings += self._judge(context, student, control)
-        for finding in findings:
-            context.progress.message(str(finding))
+        findings += harm(context, student, control, terms=self.objective)
         return {
-            "models": {"student": "."} | ({"control": "control"} if control else {}),
+            **comparison_record(context, student, control, findings),
             "teacher": list(names),
             "control_lacks": _without_teacher(self.teacher),
             "start": self.start,
             "data": subset.describe(context.data.train),
-            "training": student,
-            "control": control,
-            "findings": to_json(findings),
         }
 
     def _origin(self, context: Context) -> nn.Module | None:
         return referred(self.start, context) if self.start is not None else None
-
-    def _train_control(self, context: Context, split: Split) -> dict[str, Any]:
-        labelled = split.select((split.targets != IGNORE_INDEX).nonzero().flatten())
-        training = self.control_training or same_budget(self.training, student=split, control=labelled)
-        supervised = context.task.supervised
-        objective = Objective(self.objective)
-        # Where no term asks a teacher, the scheme is in the terms themselves, and the control does without all of them.
-        alone = objective.without_teacher(supervised) if objective.needs_teacher else Objective((supervised,))
-        return train_model(
-            context,
-            model=self.model,
-            objective=alone,
-            teacher=None,
-            split=labelled,
-            training=training,
-            views=self.views,
-            directory=context.directory.path / "control",
-            title="control",
-            start=self._origin(context),
-        )
-
-    def _judge(self, context: Context, student: dict[str, Any], control: dict[str, Any] | None) -> list[Finding]:
-        """Whether the terms that need the teacher do harm on validation data; the report tells the gain."""
-        if control is None:
-            return []
-        found = check_gain(
-            student["last_metric"],
-            control["last_metric"],
-            metric=context.task.metric,
-            samples=len(context.data.validation),
-            terms=[term.label for term in self.objective if term.needs_teacher],
-        )
-        return [finding for finding in found if finding.severity == "warning"]
 
 
 def _without_teacher(teacher: Teaching | None) -> str | None:
@@ -185,21 +147,3 @@ def _without_teacher(teacher: Teaching | None) -> str | None:
     if teacher is None:
         return "its own knowledge"
     return "its own average" if isinstance(teacher, Average) else None
-
-
-def same_budget(training: Training, *, student: Split, control: Split) -> Training:
-    """The training of a control that has fewer samples: as many steps, as many validations.
-
-    Args:
-        training: how the student trains.
-        student: what the student trains on.
-        control: the labelled part of it.
-    """
-    if len(student) == len(control):
-        return training
-    batches = [-(-len(split) // training.batch_size) for split in (student, control)]
-    longer = batches[0] / batches[1]
-    steps = training.steps or round((training.epochs or 0) * batches[0])
-    return training.model_copy(
-        update={"epochs": None, "steps": steps, "validate_every": training.validate_every * longer}
-    )

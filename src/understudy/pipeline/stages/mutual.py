@@ -6,16 +6,14 @@ from typing import Annotated, Any, Literal, final
 
 from pydantic import Field, model_validator
 
-from understudy.batch import IGNORE_INDEX
-from understudy.doctor import check_gain, to_json
 from understudy.engine.training import Training
 from understudy.methods import AnyMethod
 from understudy.objective import Method, Objective
+from understudy.pipeline.control import comparison_record, harm, train_control
 from understudy.pipeline.stage import Context, Stage
-from understudy.pipeline.stages.distill import same_budget
 from understudy.pipeline.training import peer_directory, train_model
 from understudy.sources.model_specs import AnyModel, ModelSpec
-from understudy.sources.splits import Split, Subset
+from understudy.sources.splits import Subset
 from understudy.views import Views
 
 Student = Annotated[str, Field(pattern=r"^[A-Za-z]\w*$", max_length=40)]
@@ -62,7 +60,16 @@ class Mutual(Stage):
         """Leave the first student in the stage's directory, the others in ``peers/``, the control in ``control/``."""
         subset = self.subset or Subset()
         split = context.data.train.subset(subset, context.seed)
-        control = self._train_control(context, split) if self.control else None
+        control = None
+        if self.control:
+            control = train_control(
+                context,
+                model=next(iter(self.models.values())),
+                terms=self.objective,
+                split=split,
+                training=self.training,
+                views=self.views,
+            )
         student = train_model(
             context,
             model=self.models,
@@ -74,41 +81,21 @@ class Mutual(Stage):
             directory=context.directory.path,
             title=f"students {', '.join(self.models)}",
         )
-        findings = []
-        if control is not None:
-            findings = check_gain(
-                student["last_metric"],
-                control["last_metric"],
-                metric=context.task.metric,
-                samples=len(context.data.validation),
-                terms=[term.label for term in self.objective if term.distils],
-            )
-            findings = [finding for finding in findings if finding.severity == "warning"]
-        for finding in findings:
-            context.progress.message(str(finding))
+        findings = harm(
+            context,
+            student,
+            control,
+            message="learning from each other hurt; expected a student better than the same network alone",
+            remedy="lower the weight of the terms that ask the others, or let better students in",
+        )
+        record = comparison_record(context, student, control, findings)
         peers = {name: peer_directory(name) for name in list(self.models)[1:]}
         return {
-            "models": {"student": "."} | ({"control": "control"} if control else {}) | peers,
+            **record,
+            "models": record["models"] | peers,
             "control_lacks": "the other students",
             "data": subset.describe(context.data.train),
-            "training": student,
-            "control": control,
-            "findings": to_json(findings),
         }
-
-    def _train_control(self, context: Context, split: Split) -> dict[str, Any]:
-        labelled = split.select((split.targets != IGNORE_INDEX).nonzero().flatten())
-        return train_model(
-            context,
-            model=next(iter(self.models.values())),
-            objective=Objective(self.objective).without_teacher(context.task.supervised),
-            teacher=None,
-            split=labelled,
-            training=same_budget(self.training, student=split, control=labelled),
-            views=self.views,
-            directory=context.directory.path / "control",
-            title="control",
-        )
 
 
 def mutual_objective(terms: tuple[Method, ...], students: tuple[str, ...]) -> Objective:
