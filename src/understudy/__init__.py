@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from understudy.knowledge import Knowledge
     from understudy.methods import *  # noqa: F403
     from understudy.objective import Method, Objective
+    from understudy.recorder import record
+    from understudy.recordings import Recording, Storage
     from understudy.reused_head import ReusedHead, reuse_head
     from understudy.schedules import Cosine, Linear, OneCycle, Schedule
     from understudy.schedules import Step as StepSchedule
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from understudy.sources.splits import Subset
     from understudy.taps import Taps
     from understudy.tasks import Classification, ImageClassification, Task
-    from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, Teacher
+    from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, Recorded, Teacher
     from understudy.views import Views
 
 # Where each name lives: a module of the package, and the name there when it is another one. All other names in capitals
@@ -65,11 +67,14 @@ _HOME = {
     "Objective": "objective",
     "OneCycle": "schedules",
     "Optimizer": "engine.training",
+    "Recorded": "teachers",
+    "Recording": "recordings",
     "ReusedHead": "reused_head",
     "RunError": "errors",
     "Schedule": "schedules",
     "Step": "distiller",
     "StepSchedule": "schedules:Step",
+    "Storage": "recordings",
     "Subset": "sources.splits",
     "Taps": "taps",
     "Task": "tasks",
@@ -79,6 +84,7 @@ _HOME = {
     "Views": "views",
     "diagnose": "doctor",
     "fit": "engine.fit",
+    "record": "recorder",
     "reuse_head": "reused_head",
 }
 

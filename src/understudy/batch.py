@@ -23,6 +23,7 @@ class Batch:
             a position has no label. None when nothing is labelled.
         mask: bool, same shape as ``targets``: which positions count at all (False for padding). None: all do.
         ids: int64 (batch,), the stable id of each sample, for errors and recordings.
+        view: number of the augmented view that the inputs show, None where they are as they are.
         label_pairs: int64, the shape of ``targets`` and 2, where every sample is mixed of two: the labels of both,
             ``IGNORE_INDEX`` for one that has none. No single label is true then, so all ``targets`` are
             ``IGNORE_INDEX``, and what reads only those (a metric, a method about the true class) sees no label
@@ -38,6 +39,7 @@ class Batch:
     targets: Tensor | None = None
     mask: Tensor | None = None
     ids: Tensor | None = None
+    view: int | None = None
     label_pairs: Tensor | None = None
     shares: Tensor | None = None
     labelled_total: Tensor | None = None
@@ -74,7 +76,7 @@ class Batch:
         Raises:
             ValueError: when no input is a tensor.
         """
-        for tensor in _tensors(self.inputs):
+        for tensor in tensors_of(self.inputs):
             return tensor.device
         raise ValueError("a batch needs at least one input tensor to know its device")
 
@@ -84,13 +86,14 @@ class Batch:
         return replace(self, **moved)
 
     def __len__(self) -> int:
-        for tensor in (self.targets, self.ids, *_tensors(self.inputs)):
+        for tensor in (self.targets, self.ids, *tensors_of(self.inputs)):
             if tensor is not None:
                 return len(tensor)
         raise ValueError("a batch needs at least one tensor to know its length")
 
 
-def _tensors(inputs: Any) -> list[Tensor]:
+def tensors_of(inputs: Any) -> list[Tensor]:
+    """The tensors that a model is called with, in order."""
     if isinstance(inputs, Tensor):
         return [inputs]
     values = inputs.values() if isinstance(inputs, Mapping) else inputs

@@ -140,7 +140,8 @@ class Distiller(nn.Module):
         for term in objective.terms:
             shown, answer = sides(term, student, teacher)
             if answer is not None and term.needs_teacher and term.compares_logits:
-                _check_logits(shown.logits.shape, answer.logits.shape)
+                _check_logits(shown.shape, answer.shape)
+                _check_kept(term, answer)
         built = objective.build(student, teacher)
         if first is not None:
             built.to(first.device, first.dtype if first.is_floating_point() else None)
@@ -223,6 +224,23 @@ def _check_logits(student: torch.Size, teacher: torch.Size) -> None:
         raise InputError(
             f"the teacher's logits have the shape {tuple(teacher)} and the student's {tuple(student)}; expected the "
             "same positions. Both must see the same samples, cut into the same tokens or pixels"
+        )
+
+
+def _check_kept(term: Method, teacher: Knowledge) -> None:
+    if teacher.top is None:
+        return
+    if term.merges_at is None:
+        raise InputError(
+            f"{term.label} compares each class, and the teacher tells only its {teacher.logits.shape[-1]} likeliest of "
+            f"{teacher.top.classes}; use soft_targets, reverse_kl, jensen_shannon or total_variation, or record all "
+            "classes (leave `top` out)"
+        )
+    if term.merges_at not in teacher.top.tails:
+        known = ", ".join(f"{temperature:g}" for temperature in sorted(teacher.top.tails))
+        raise InputError(
+            f"{term.label} is at temperature {term.merges_at:g}, and what the teacher leaves out is known together "
+            f"only at temperature {known}; use one of these, or record with `temperatures: [{term.merges_at:g}]`"
         )
 
 

@@ -7,18 +7,37 @@ from dataclasses import dataclass, field
 
 from torch import Size, Tensor
 
+from understudy.functional.top_classes import spread_logits
+
+
+@dataclass(frozen=True, slots=True)
+class TopClasses:
+    """Which classes a teacher that does not tell all of them tells.
+
+    Attributes:
+        kept: int64 (..., k), the likeliest classes of each position, in any order.
+        tails: by temperature the logit of all other classes together, (...,); always that of temperature 1.
+        classes: how many classes there are.
+    """
+
+    kept: Tensor
+    tails: Mapping[float, Tensor]
+    classes: int
+
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What a student shows, or a teacher answers, for one batch.
 
     Attributes:
-        logits: (..., classes), unnormalised scores; the class dimension is always the last one.
+        logits: (..., classes), unnormalised scores; the class dimension is always the last one. Beside ``top`` those
+            of the classes that are kept.
         features: outputs of the tapped layers, by dotted path, as the layers gave them.
         mask: bool, shape of ``logits`` without the class dimension: the positions that count. None: all do.
         tokens: bool (batch, tokens): which tokens of each sample are real, for features (batch, tokens, channels) of a
             network whose logits are per sample; False for padding. None: all are.
         members: the same of each of several students or teachers, by name; empty for a single one.
+        top: which classes the logits are about, and what is known of the others; None: they are about all.
     """
 
     logits: Tensor
@@ -26,6 +45,19 @@ class Knowledge:
     mask: Tensor | None = None
     tokens: Tensor | None = None
     members: Mapping[str, Knowledge] = field(default_factory=dict)
+    top: TopClasses | None = None
+
+    @property
+    def shape(self) -> Size:
+        """Of the logits of all classes, kept or not."""
+        return self.logits.shape if self.top is None else Size((*self.logits.shape[:-1], self.top.classes))
+
+    @property
+    def dense(self) -> Tensor:
+        """The logits of all classes; those that are not kept share what is left of the probability equally."""
+        if self.top is None:
+            return self.logits
+        return spread_logits(self.logits, self.top.kept, self.top.tails[1.0], classes=self.top.classes)
 
     def of(self, name: str | None) -> Knowledge:
         """What one of several networks showed; without a name, what they show together."""
@@ -56,8 +88,8 @@ class Shapes:
         return Shapes(
             student={path: feature.shape for path, feature in student.features.items()},
             teacher={path: feature.shape for path, feature in teacher.features.items()} if teacher else {},
-            student_logits=student.logits.shape,
-            teacher_logits=teacher.logits.shape if teacher else None,
+            student_logits=student.shape,
+            teacher_logits=teacher.shape if teacher else None,
             tokens=student.tokens.shape if student.tokens is not None else None,
         )
 

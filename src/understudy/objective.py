@@ -9,13 +9,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from understudy.balancing import Balance
 from understudy.batch import Batch
 from understudy.errors import InputError, listing
-from understudy.knowledge import Knowledge, LayerPairs, Shapes
+from understudy.functional.top_classes import merged_logits
+from understudy.knowledge import Knowledge, LayerPairs, Shapes, TopClasses
 from understudy.schedules import AnySchedule, Schedule, value_at
 from understudy.spec import Spec
 from understudy.taps import of_member
@@ -77,6 +79,14 @@ class Method(Spec):
     def teacher_taps(self) -> tuple[str, ...]:
         """Layers of the teacher that the loss reads."""
         return ()
+
+    @property
+    def merges_at(self) -> float | None:
+        """The temperature at which classes can be taken together without changing what the term compares.
+
+        None: the term is about each class, so that a teacher has to tell all of them.
+        """
+        return None
 
     @property
     def wants_pairs(self) -> bool:
@@ -319,7 +329,17 @@ def sides(term: Method, student: Knowledge, teacher: Knowledge | None) -> tuple[
 def term_value(term: Method, module: nn.Module, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
     """The unweighted value of a term, computed by the module that it built."""
     shown, answer = sides(term, student, teacher)
+    if answer is not None and answer.top is not None and term.merges_at is not None:
+        shown, answer = _merged(shown, answer, answer.top, term.merges_at)
     return module(shown, answer if answer is not None else shown, batch)
+
+
+def _merged(student: Knowledge, teacher: Knowledge, top: TopClasses, temperature: float) -> tuple[Knowledge, Knowledge]:
+    """Both over the classes that the teacher tells, and one more for all the others."""
+    tail = top.tails[temperature].unsqueeze(-1)
+    told = torch.cat([teacher.logits.to(tail.dtype), tail], -1)
+    shown = merged_logits(student.logits, top.kept, temperature=temperature)
+    return replace(student, logits=shown), replace(teacher, logits=told, top=None)
 
 
 class BuiltObjective(nn.Module):

@@ -23,27 +23,26 @@ def networks() -> dict[str, nn.Module]:
 
 def test_one_teacher_answers_itself_and_several_by_their_weights() -> None:
     made, batch = networks(), Batch(inputs=torch.randn(5, 4))
-    one = teacher_of("b", made, combine="mean", task=TASK)
-    assert isinstance(one, ModuleTeacher)
-    assert one.module is made["b"]
+    members = {name: ModuleTeacher(network, task=TASK) for name, network in made.items()}
+    assert teacher_of("b", members, combine="mean") is members["b"]
     answers = {name: network(batch.inputs).softmax(-1).detach() for name, network in made.items()}
     for teaching, expected in (
         (("a", "b"), (answers["a"] + answers["b"]) / 2),
         ({"a": 3.0, "c@2": 1.0}, 0.75 * answers["a"] + 0.25 * answers["c@2"]),
     ):
-        several = teacher_of(teaching, made, combine="mean", task=TASK)
+        several = teacher_of(teaching, members, combine="mean")
         assert isinstance(several, Ensemble)
         assert list(several.members) == list(teaching)
         torch.testing.assert_close(several.observe(batch).logits.softmax(-1), expected)
-    surest = teacher_of(("a", "b"), made, combine="confident", task=TASK).observe(batch).logits.exp()
+    surest = teacher_of(("a", "b"), members, combine="confident").observe(batch).logits.exp()
     for row in range(5):
         best = max(("a", "b"), key=lambda name: float(answers[name][row].max()))
         torch.testing.assert_close(surest[row], answers[best][row])
 
 
 def test_nobody_and_an_average_that_waits_for_its_student() -> None:
-    assert teacher_of(None, {}, combine="mean", task=TASK) is None
-    waiting = teacher_of(Average(decay=0.5), {}, combine="mean", task=TASK)
+    assert teacher_of(None, {}, combine="mean") is None
+    waiting = teacher_of(Average(decay=0.5), {}, combine="mean")
     assert waiting == Average(decay=0.5)
     student = nn.Linear(4, 3)
     made = waiting.of(student, TASK)

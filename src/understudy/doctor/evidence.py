@@ -235,4 +235,4 @@ def _in_time(items: Iterable[Any]) -> Iterator[Any]:
 
 
 def _logits_only(knowledge: Knowledge) -> Knowledge:
-    return Knowledge(logits=knowledge.logits, mask=knowledge.mask)
+    return Knowledge(logits=knowledge.dense, mask=knowledge.mask)

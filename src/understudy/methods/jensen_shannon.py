@@ -43,6 +43,11 @@ class JensenShannon(Method):
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     """τ: divides both logits; higher shows more of the small probabilities."""
 
+    @property
+    def merges_at(self) -> float:
+        """The divergence of merged classes is defined too."""
+        return self.temperature
+
     def loss(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """Mean divergence over the positions that count."""
         return jensen_shannon_loss(

@@ -38,6 +38,11 @@ class ReverseKl(Method):
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     """τ: divides both logits; higher shows more of the small probabilities."""
 
+    @property
+    def merges_at(self) -> float:
+        """The divergence of merged classes is defined too."""
+        return self.temperature
+
     def loss(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """Mean divergence over the positions that count."""
         return reverse_kl_loss(

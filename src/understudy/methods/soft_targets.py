@@ -40,6 +40,11 @@ class SoftTargets(Method):
     rows: Literal["all", "labelled", "unlabelled"] = "all"
     """Which positions the term is about."""
 
+    @property
+    def merges_at(self) -> float:
+        """The divergence of merged classes is defined too."""
+        return self.temperature
+
     def loss(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """Mean divergence over the positions that the term is about."""
         if self.rows == "all":

@@ -36,6 +36,11 @@ class TotalVariation(Method):
 
     kind: Literal["total_variation"] = "total_variation"
 
+    @property
+    def merges_at(self) -> float:
+        """The divergence of merged classes is defined too."""
+        return 1.0
+
     def loss(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """Mean distance over the positions that count."""
         return total_variation_loss(student.logits, teacher.logits, mask=student.mask, total=batch.valid_total)

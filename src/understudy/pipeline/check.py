@@ -21,7 +21,7 @@ from understudy.pipeline.stages.distill import Distill
 from understudy.pipeline.stages.load import Load
 from understudy.pipeline.stages.mutual import Mutual, mutual_objective
 from understudy.pipeline.teaching import Average, teacher_names, teacher_of
-from understudy.pipeline.training import build_student, evaluation_loader, train_loader
+from understudy.pipeline.training import Shown, build_student, evaluation_loader, train_loader
 from understudy.reused_head import reuse_head
 from understudy.sources.data import load_data
 from understudy.sources.loader import Loader
@@ -92,7 +92,7 @@ def _generating(stage: DataFree, stages: Mapping[str, Stage], context: Context) 
 
 def _together(stage: Mutual, context: Context) -> tuple[Distiller, Loader]:
     split = context.data.train.subset(stage.subset or Subset(), context.seed)
-    loader = train_loader(context, split, stage.training, stage.views)
+    loader = train_loader(context, split, stage.training, Shown(stage.views))
     example = next(iter(loader))
     torch.manual_seed(context.seed)
     students = build_student(stage.models, context, example.inputs)
@@ -102,7 +102,7 @@ def _together(stage: Mutual, context: Context) -> tuple[Distiller, Loader]:
 
 def _distilling(stage: Distill, stages: Mapping[str, Stage], context: Context) -> tuple[Distiller, Loader]:
     split = context.data.train.subset(stage.subset or Subset(), context.seed)
-    loader = train_loader(context, split, stage.training, stage.views)
+    loader = train_loader(context, split, stage.training, Shown(stage.views))
     example = next(iter(loader))
     torch.manual_seed(context.seed)
     student = build_model(stage.model, classes=context.data.classes, inputs=example.inputs)
@@ -112,7 +112,8 @@ def _distilling(stage: Distill, stages: Mapping[str, Stage], context: Context) -
     }
     if stage.reuse_head:
         reuse_head(student, next(iter(networks.values())), example=example, task=context.task)
-    teacher = teacher_of(stage.teacher, networks, combine=stage.combine, task=context.task)
+    members = {name: ModuleTeacher(network, task=context.task) for name, network in networks.items()}
+    teacher = teacher_of(stage.teacher, members, combine=stage.combine)
     distiller = Distiller(
         student,
         teacher.of(student, context.task) if isinstance(teacher, Average) else teacher,

@@ -14,10 +14,9 @@ from understudy.doctor import Finding, check_gain, check_teacher, to_json
 from understudy.engine.training import Training
 from understudy.objective import Method, Objective
 from understudy.pipeline.stage import Context
-from understudy.pipeline.training import evaluation_loader, train_model
+from understudy.pipeline.training import Shown, evaluation_loader, train_model
 from understudy.sources.model_specs import AnyModel
 from understudy.sources.splits import Split
-from understudy.views import Views
 
 CONTROL = "control"
 """The folder of the control inside the stage's, and its name in the record."""
@@ -31,7 +30,7 @@ def train_control(
     split: Split,
     training: Training,
     own_training: Training | None = None,
-    views: Views | None,
+    shown: Shown,
     start: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Train the same student on the labelled part of the same data, without the terms that distil.
@@ -43,7 +42,7 @@ def train_control(
         split: what the student sees.
         training: how the student trains; the control makes as many steps.
         own_training: another training for the control.
-        views: augmentation.
+        shown: how the samples are shown.
         start: whose weights both begin with; None for fresh ones.
 
     Returns:
@@ -57,7 +56,7 @@ def train_control(
         teacher=None,
         split=labelled,
         training=own_training or same_budget(training, student=split, control=labelled),
-        views=views,
+        shown=shown,
         directory=context.directory.path / CONTROL,
         title=CONTROL,
         start=start,

@@ -19,7 +19,7 @@ from understudy.sources.data import DataSet, load_data
 from understudy.spec import digest
 
 
-def run(recipe: Description, out: Path, *, progress: Progress, text: str | None = None) -> Path:
+def run(recipe: Description, out: Path, *, progress: Progress, text: str | None = None, extend: bool = False) -> Path:
     """Run all stages of a recipe and leave everything in a run directory.
 
     Finished stages whose inputs did not change are skipped; one that was interrupted goes on where its last
@@ -30,6 +30,7 @@ def run(recipe: Description, out: Path, *, progress: Progress, text: str | None 
         out: the run directory, made when it does not exist.
         progress: where to tell what happens.
         text: the recipe as its author wrote it, kept beside the resolved one.
+        extend: let recordings that are there grow by what the recipe asks for now, instead of setting them aside.
 
     Returns:
         The run directory.
@@ -48,7 +49,7 @@ def run(recipe: Description, out: Path, *, progress: Progress, text: str | None 
         digests: dict[tuple[str, int], str] = {}
         for seed in recipe.seeds:
             for stage in recipe.stages:
-                _run_stage(recipe, stage, seed, data, directory, team, progress, digests)
+                _run_stage(recipe, stage, seed, data, directory, team, progress, digests, extend=extend)
     return out
 
 
@@ -61,6 +62,8 @@ def _run_stage(
     team: Process,
     progress: Progress,
     digests: dict[tuple[str, int], str],
+    *,
+    extend: bool,
 ) -> None:
     """Run one stage for one of the recipe's seeds, unless it is done."""
     stages = {other.name: other for other in recipe.stages}
@@ -82,7 +85,8 @@ def _run_stage(
     if place.is_done(key):
         progress.message(f"{stage.name}, seed {own_seed}: nothing has changed, skipped")
         return
-    if team.is_main and place.record.get("digest", key) != key:
+    grows = extend and stage.answers
+    if team.is_main and not grows and place.record.get("digest", key) != key:
         aside = directory.set_aside(place)
         progress.message(f"{stage.name}, seed {own_seed}: its inputs have changed; the former one is in {aside}")
     team.wait()
@@ -96,6 +100,7 @@ def _run_stage(
         process=team,
         progress=progress,
         trackers=recipe.trackers,
+        extend=grows,
     )
     _execute(stage, context, key)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import Field
 
@@ -37,6 +37,7 @@ class Context:
         process: this process among those that train together.
         progress: where to tell what happens.
         trackers: names of experiment trackers to log to.
+        extend: whether what a stage left before may grow.
     """
 
     task: Task
@@ -48,10 +49,14 @@ class Context:
     process: Process
     progress: Progress
     trackers: tuple[str, ...]
+    extend: bool = False
 
 
 class Stage(Spec):
     """One step of a run."""
+
+    answers: ClassVar[bool] = False
+    """Whether the stage leaves a teacher's answers, which can be asked like a model."""
 
     kind: str
     name: Name
@@ -68,6 +73,11 @@ class Stage(Spec):
     def reads(self) -> tuple[str, ...]:
         """The earlier models that this one reads, as the recipe names them: ``cnn``, or ``cnn@2`` for a snapshot."""
         return self.needs
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Those of :attr:`reads` that are only asked for answers, so that a recording does as well as a model."""
+        return ()
 
     @property
     def snapshot_count(self) -> int:

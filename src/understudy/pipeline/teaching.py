@@ -13,7 +13,7 @@ from understudy.objective import Method
 from understudy.pipeline.stage import Reference
 from understudy.spec import Spec
 from understudy.tasks.task import Task
-from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, Teacher
+from understudy.teachers import AverageTeacher, Ensemble, Teacher
 
 Combine = Literal["mean", "confident"]
 Share = Annotated[float, Field(gt=0.0)]
@@ -69,26 +69,25 @@ def teacher_names(teaching: Teaching | None) -> tuple[str, ...]:
 
 
 def teacher_of(
-    teaching: Teaching | None, modules: Mapping[str, nn.Module], *, combine: Combine, task: Task
+    teaching: Teaching | None, members: Mapping[str, Teacher], *, combine: Combine
 ) -> Teacher | Average | None:
     """The teacher that a recipe describes.
 
     Args:
         teaching: who teaches.
-        modules: the networks of :func:`teacher_names`.
+        members: the teachers of :func:`teacher_names`.
         combine: how several answer together.
-        task: how they are called.
 
     Returns:
         A teacher; the description of an average, which begins once there is a student; None for no teacher.
     """
     if teaching is None or isinstance(teaching, Average):
         return teaching
-    members: dict[str, Teacher] = {name: ModuleTeacher(modules[name], task=task) for name in teacher_names(teaching)}
-    if len(members) == 1:
-        return next(iter(members.values()))
+    named = {name: members[name] for name in teacher_names(teaching)}
+    if len(named) == 1:
+        return next(iter(named.values()))
     weights = tuple(teaching.values()) if isinstance(teaching, Mapping) else None
-    return Ensemble(members, weights, combine=combine)
+    return Ensemble(named, weights, combine=combine)
 
 
 def asking_problems(objective: Sequence[Method], teaching: Teaching | None) -> list[tuple[tuple[str | int, ...], str]]:

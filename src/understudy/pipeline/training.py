@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,21 @@ SUMMARY = "training.json"
 """Written last: a directory that has it holds a finished training."""
 
 
+@dataclass(frozen=True)
+class Shown:
+    """How samples are shown.
+
+    Attributes:
+        views: their augmentation.
+        seed: of the views; that of the run when not given.
+        cycle: how many views there are; None: another one in each epoch.
+    """
+
+    views: Views | None = None
+    seed: int | None = None
+    cycle: int | None = None
+
+
 def train_model(
     context: Context,
     *,
@@ -43,7 +59,7 @@ def train_model(
     teacher: Teacher | Average | None,
     split: Split,
     training: Training,
-    views: Views | None,
+    shown: Shown,
     directory: Path,
     title: str,
     start: nn.Module | None = None,
@@ -64,7 +80,7 @@ def train_model(
         teacher: who is asked, an average of the student itself, or None for training alone.
         split: what it sees.
         training: how it is trained.
-        views: augmentation.
+        shown: how the samples are shown.
         directory: where everything goes.
         title: what the progress display calls it.
         start: a trained network of the same kind, whose weights it begins with.
@@ -80,7 +96,7 @@ def train_model(
     """
     if (summary := directory / SUMMARY).is_file():
         return read_json(summary)
-    loader, validation = train_loader(context, split, training, views), evaluation_loader(context, "validation")
+    loader, validation = train_loader(context, split, training, shown), evaluation_loader(context, "validation")
     example = next(iter(loader))
     torch.manual_seed(context.seed)
     student = build_student(model, context, example.inputs, start)
@@ -182,13 +198,15 @@ def peer_directory(name: str) -> str:
     return f"peers/{name}"
 
 
-def train_loader(context: Context, split: Split, training: Training, views: Views | None) -> Loader:
+def train_loader(context: Context, split: Split, training: Training, shown: Shown) -> Loader:
     """Shuffled batches of a split, this process's part of each."""
     return Loader(
         split,
         batch_size=training.batch_size,
         seed=context.seed,
-        views=views,
+        views=shown.views,
+        view_seed=shown.seed,
+        cycle=shown.cycle,
         rank=context.process.rank,
         world=context.process.world,
     )

@@ -29,7 +29,7 @@ from understudy.sources.loader import Loader
 from understudy.sources.model_specs import ArtifactModel, ModelSpec, TransformersModel
 from understudy.sources.opening import local_path
 from understudy.taps import layer_of
-from understudy.teachers import Teacher
+from understudy.teachers import ModuleTeacher, Teacher
 
 USUAL_SIZE = (224, 224)
 
@@ -135,8 +135,8 @@ class _Bench:
         if not reads_layers or not {stage.name, *map(stage_of, names)} <= set(self.models):
             return
         student, task = self.models[stage.name], self.recipe.task
-        modules = {name: self.models[stage_of(name)] for name in names}
-        teacher = teacher_of(stage.teacher, modules, combine=_combine(stage), task=task)
+        members = {name: ModuleTeacher(self.models[stage_of(name)], task=task) for name in names}
+        teacher = teacher_of(stage.teacher, members, combine=_combine(stage))
         self._try(student, teacher.of(student, task) if isinstance(teacher, Average) else teacher, term, path)
 
     def _try(self, student: nn.Module, teacher: nn.Module | Teacher | None, term: Method, path: KeyPath) -> None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from understudy.errors import InputError, listing
+from understudy.files import file_digest, replacing
 from understudy.reused_head import ReusedHead
 from understudy.sources.architecture import build_architecture, portable
 from understudy.sources.artifact_record import (
@@ -26,14 +27,7 @@ from understudy.sources.artifact_record import (
 )
 from understudy.sources.model_specs import ArtifactModel, ModelSpec
 from understudy.sources.preprocess import normalize_inputs, preprocess_of
-from understudy.sources.state import (
-    file_digest,
-    load_state,
-    read_checkpoint,
-    read_state,
-    replacing,
-    write_state,
-)
+from understudy.sources.state import load_state, read_checkpoint, read_state, write_state
 from understudy.taps import unwrapped
 
 

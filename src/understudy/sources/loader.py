@@ -42,6 +42,8 @@ class Loader:
         seed: of the order and the views.
         shuffle: another order in each epoch; False: the order of the split.
         views: how images are augmented; the epoch is the number of the view.
+        view_seed: of the views; ``seed`` when not given.
+        cycle: how many views there are, after which they come again; None: another one in each epoch.
         transform: any function of one image, uint8 or float (channels, height, width), such as a torchvision v2
             transform; random ones give a sample the same result for the same seed and epoch. It runs sample by
             sample, before the views.
@@ -62,6 +64,8 @@ class Loader:
         seed: int = 0,
         shuffle: bool = True,
         views: Views | None = None,
+        view_seed: int | None = None,
+        cycle: int | None = None,
         transform: Transform | None = None,
         drop_last: bool = False,
         rank: int = 0,
@@ -72,8 +76,9 @@ class Loader:
         self.split, self.batch_size, self.seed, self.epoch = split, batch_size, seed, 0
         self._shuffle, self._drop_last = shuffle, drop_last
         self._rank, self._world = rank, world
-        self._views = views if views is not None and views.changes else None
-        self._transform = transform
+        self.views = views if views is not None and views.changes else None
+        self.view_seed, self.cycle = seed if view_seed is None else view_seed, cycle
+        self.transform = transform
         self._workers = min(4, os.cpu_count() or 1) // world if workers is None else workers
 
     def set_epoch(self, epoch: int) -> None:
@@ -89,11 +94,22 @@ class Loader:
 
     def iterate(self, start: int = 0) -> Iterator[Batch]:
         """The batches of this epoch from number ``start`` on, without reading those before."""
-        parts = self._parts(self._order())[start : len(self)]
-        read = _Reader(self.split, self._views, self._transform, self.seed, self.epoch)
+        return self._read(self._parts(self._order())[start : len(self)])
+
+    def between(self, first: int, last: int) -> Iterator[Batch]:
+        """Batches of the samples in positions ``first`` to ``last``, exclusive, of this epoch's order."""
+        return self._read(self._order()[first:last].split(self.batch_size))
+
+    @property
+    def view(self) -> int:
+        """Number of the view that this epoch shows."""
+        return self.epoch if self.cycle is None else self.epoch % self.cycle
+
+    def _read(self, parts: tuple[Tensor, ...]) -> Iterator[Batch]:
+        read = _Reader(self.split, self.views, self.transform, self.view_seed, self.view)
         if isinstance(self.split.inputs, LazyImages) and self._workers > 0:
             return _in_workers(read, parts, self._workers)
-        if isinstance(self.split.inputs, LazyImages) or self._transform is not None:
+        if isinstance(self.split.inputs, LazyImages) or self.transform is not None:
             return map(read.__getitem__, parts)
         return read.chunked(parts)
 
@@ -118,15 +134,15 @@ class Loader:
 class _Reader(Dataset[Batch]):
     """Makes batches out of indices; what worker processes are given."""
 
-    def __init__(self, split: Split, views: Views | None, transform: Transform | None, seed: int, epoch: int) -> None:
+    def __init__(self, split: Split, views: Views | None, transform: Transform | None, seed: int, view: int) -> None:
         self._split, self._views, self._transform = split, views, transform
-        self._seed, self._epoch = seed, epoch
+        self._seed, self._view = seed, view
         if views is not None and views.mixes:
             unlabelled = split.targets == IGNORE_INDEX
             self._by_label, self._unlabelled = (~unlabelled).long().argsort(stable=True), unlabelled.sum()
 
     def __getitem__(self, indices: Tensor) -> Batch:
-        return _batch(self._read(indices))
+        return self._batch(self._read(indices))
 
     def chunked(self, parts: tuple[Tensor, ...]) -> Iterator[Batch]:
         """Read several batches at once and hand them out one by one."""
@@ -136,7 +152,11 @@ class _Reader(Dataset[Batch]):
             sizes = [len(part) for part in group]
             chunk = {name: tensor.split(sizes) for name, tensor in self._read(torch.cat(group)).items()}
             for number in range(len(group)):
-                yield _batch({name: parts[number] for name, parts in chunk.items()})
+                yield self._batch({name: parts[number] for name, parts in chunk.items()})
+
+    def _batch(self, fields: dict[str, Tensor]) -> Batch:
+        changed = self._views is not None or self._transform is not None
+        return Batch(**fields | {"inputs": _as_float(fields["inputs"])}, view=self._view if changed else None)
 
     def _batches_at_once(self, parts: tuple[Tensor, ...]) -> int:
         inputs = self._split.inputs
@@ -152,7 +172,7 @@ class _Reader(Dataset[Batch]):
             return {"inputs": inputs, "targets": targets, "ids": ids}
         partners = self._partners(targets, ids)
         others = self._shown(partners, self._split.ids.index_select(0, partners))
-        mixed, shares = self._views.mix(inputs, others, ids, view=self._epoch, seed=self._seed)
+        mixed, shares = self._views.mix(inputs, others, ids, view=self._view, seed=self._seed)
         return {
             "inputs": mixed.div_(255) if mixed.is_floating_point() and not inputs.is_floating_point() else mixed,
             "targets": torch.full_like(targets, IGNORE_INDEX),
@@ -165,9 +185,9 @@ class _Reader(Dataset[Batch]):
         """Some samples as they look in this epoch's view, each for itself."""
         inputs = self._split.gather(indices)
         if self._transform is not None:
-            inputs = _transformed(inputs, ids, self._transform, (self._seed, self._epoch, _TRANSFORM))
+            inputs = _transformed(inputs, ids, self._transform, (self._seed, self._view, _TRANSFORM))
         if self._views is not None:
-            inputs = self._views.apply(inputs, ids, view=self._epoch, seed=self._seed)
+            inputs = self._views.apply(inputs, ids, view=self._view, seed=self._seed)
         return inputs
 
     def _partners(self, targets: Tensor, ids: Tensor) -> Tensor:
@@ -175,12 +195,8 @@ class _Reader(Dataset[Batch]):
         assert self._views is not None
         counts = torch.stack([self._unlabelled, len(self._by_label) - self._unlabelled])
         labelled = (targets != IGNORE_INDEX).long()
-        drawn = self._views.partners(ids, among=counts[labelled], view=self._epoch, seed=self._seed)
+        drawn = self._views.partners(ids, among=counts[labelled], view=self._view, seed=self._seed)
         return self._by_label.index_select(0, labelled * self._unlabelled + drawn)
-
-
-def _batch(fields: dict[str, Tensor]) -> Batch:
-    return Batch(**{**fields, "inputs": _as_float(fields["inputs"])})
 
 
 def _as_float(inputs: Tensor) -> Tensor:

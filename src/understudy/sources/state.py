@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import hashlib
-import os
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +12,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from understudy.errors import InputError, RunError, listing, nearest
+from understudy.errors import InputError, listing, nearest
+from understudy.files import replacing
 from understudy.taps import unwrapped
 
 _PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".tar")
@@ -36,28 +33,6 @@ def write_state(model: nn.Module, path: Path) -> None:
     """
     with replacing(path) as temporary:
         safetensors.torch.save_model(unwrapped(model), str(temporary))
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place, complete and on disk, when the block ends well.
-
-    Raises:
-        RunError: when the disk does not take it; what was there before is intact.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, SafetensorError) as error:
-        code = error.errno if isinstance(error, OSError) else None
-        full = code in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error)
-        reason = "the disk is full" if full else str(error)
-        raise RunError(f"{path} could not be written: {reason}. What was there before is intact") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -174,15 +149,6 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         )
         raise InputError(f"{path} holds {shown}, expected a state dict: names and tensors")
     return _without_wrappers(dict(found))
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:

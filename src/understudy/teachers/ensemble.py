@@ -96,6 +96,8 @@ class Ensemble:
         shapes = [tuple(answer.logits.shape) for answer in answers.values()]
         if len(set(shapes)) > 1:
             raise InputError(f"the ensemble's members answer with logits of the shapes {shapes}; expected one shape")
+        if any(answer.top is not None for answer in answers.values()):
+            raise InputError("a member of the ensemble tells only its likeliest classes; expected all classes of each")
         logarithms = torch.stack([_log_probabilities(answer) for answer in answers.values()])
         shares = logarithms.new_tensor(self.weights).reshape(-1, *[1] * (logarithms.ndim - 1))
         logits = (logarithms + shares).logsumexp(dim=0) if self.combine == "mean" else _surest(logarithms, shares)

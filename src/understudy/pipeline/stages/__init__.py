@@ -11,11 +11,26 @@ from understudy.pipeline.stages.evaluate import Evaluate
 from understudy.pipeline.stages.fit_bias import FitBias
 from understudy.pipeline.stages.load import Load
 from understudy.pipeline.stages.mutual import Mutual
+from understudy.pipeline.stages.record import Record
 from understudy.pipeline.stages.train import Train
 
-STAGES: tuple[type[Stage], ...] = (Load, Train, Distill, Mutual, DataFree, FitBias, Evaluate)
+STAGES: tuple[type[Stage], ...] = (Load, Train, Record, Distill, Mutual, DataFree, FitBias, Evaluate)
 
-AnyStage = Annotated[Load | Train | Distill | Mutual | DataFree | FitBias | Evaluate, Field(discriminator="kind")]
+AnyStage = Annotated[
+    Load | Train | Record | Distill | Mutual | DataFree | FitBias | Evaluate, Field(discriminator="kind")
+]
 """What a recipe may list under `stages`."""
 
-__all__ = ["STAGES", "AnyStage", "DataFree", "Distill", "Evaluate", "FitBias", "Load", "Mutual", "Stage", "Train"]
+__all__ = [
+    "STAGES",
+    "AnyStage",
+    "DataFree",
+    "Distill",
+    "Evaluate",
+    "FitBias",
+    "Load",
+    "Mutual",
+    "Record",
+    "Stage",
+    "Train",
+]

@@ -13,6 +13,7 @@ from understudy.engine.training import Training
 from understudy.methods import AnyMethod
 from understudy.objective import Objective
 from understudy.pipeline.control import comparison_record, examination, harm, train_control
+from understudy.pipeline.recorded import asked, behind, shown_with
 from understudy.pipeline.stage import Context, Reference, Stage, stage_of
 from understudy.pipeline.teaching import (
     Average,
@@ -37,6 +38,7 @@ class Distill(Stage):
     kind: Literal["distill"] = "distill"
     teacher: Teaching | None = None
     """The stage whose model teaches; a list of several, or a mapping with the weight of each; `cnn@2` for a snapshot;
+    a `record` stage for what it recorded;
     `{kind: average}` for a moving average of the student. None where no term asks a teacher."""
     combine: Combine = "mean"
     """How several teachers answer together: the `mean` of their probabilities, or for each sample the most `confident`
@@ -50,7 +52,8 @@ class Distill(Stage):
     subset: Subset | None = None
     """The transfer set: which part of the training data, and with how many labels; everything when left out."""
     views: Views | None = None
-    """Augmentation of the transfer set; teacher and student see the same view."""
+    """Augmentation of the transfer set; teacher and student see the same view. That of the recording, where the teacher
+    was recorded."""
     training: Training
     """How long it trains, and with which optimizer."""
     control: bool = True
@@ -84,6 +87,11 @@ class Distill(Stage):
         return (*teacher_names(self.teacher), *([self.start] if self.start is not None else []))
 
     @property
+    def asks(self) -> tuple[str, ...]:
+        """The teachers, unless one gives away its classifier."""
+        return () if self.reuse_head else teacher_names(self.teacher)
+
+    @property
     def network(self) -> ModelSpec:
         """The one the recipe describes."""
         return self.model
@@ -97,6 +105,9 @@ class Distill(Stage):
         """
         subset = self.subset or Subset()
         split = context.data.train.subset(subset, context.seed)
+        names = teacher_names(self.teacher)
+        members = {name: asked(name, context) for name in names}
+        shown = shown_with(members, self.views, split)
         control = None
         if self.control:
             control = train_control(
@@ -106,12 +117,10 @@ class Distill(Stage):
                 split=split,
                 training=self.training,
                 own_training=self.control_training,
-                views=self.views,
+                shown=shown,
                 start=self._origin(context),
             )
-        names = teacher_names(self.teacher)
-        modules = {name: referred(name, context) for name in names}
-        teacher = teacher_of(self.teacher, modules, combine=self.combine, task=context.task)
+        teacher = teacher_of(self.teacher, members, combine=self.combine)
         watch = TeacherWatch(None if isinstance(teacher, Average) else teacher)
         findings: list[Finding] = []
         student = train_model(
@@ -121,18 +130,18 @@ class Distill(Stage):
             teacher=teacher,
             split=split,
             training=self.training,
-            views=self.views,
+            shown=shown,
             directory=context.directory.path,
             title="student",
             start=self._origin(context),
-            reuses_head_of=modules[names[0]] if self.reuse_head else None,
+            reuses_head_of=referred(names[0], context) if self.reuse_head else None,
             before=examination(context, findings, control),
         )
         watch.check()
         findings += harm(context, student, control, terms=self.objective)
         return {
             **comparison_record(context, student, control, findings),
-            "teacher": list(names),
+            "teacher": behind(names, context),
             "control_lacks": _without_teacher(self.teacher),
             "start": self.start,
             "data": subset.describe(context.data.train),

@@ -11,7 +11,7 @@ from understudy.methods import AnyMethod
 from understudy.objective import Method, Objective
 from understudy.pipeline.control import comparison_record, harm, train_control
 from understudy.pipeline.stage import Context, Stage
-from understudy.pipeline.training import peer_directory, train_model
+from understudy.pipeline.training import Shown, peer_directory, train_model
 from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.splits import Subset
 from understudy.views import Views
@@ -68,7 +68,7 @@ class Mutual(Stage):
                 terms=self.objective,
                 split=split,
                 training=self.training,
-                views=self.views,
+                shown=Shown(self.views),
             )
         student = train_model(
             context,
@@ -77,7 +77,7 @@ class Mutual(Stage):
             teacher=None,
             split=split,
             training=self.training,
-            views=self.views,
+            shown=Shown(self.views),
             directory=context.directory.path,
             title=f"students {', '.join(self.models)}",
         )

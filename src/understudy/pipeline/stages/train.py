@@ -12,7 +12,7 @@ from understudy.objective import Objective
 from understudy.pipeline.snapshots import Snapshots, parts_of, snapshot_steps
 from understudy.pipeline.stage import Context, Reference, Stage, stage_of
 from understudy.pipeline.teaching import asking_problems
-from understudy.pipeline.training import referred, train_model
+from understudy.pipeline.training import Shown, referred, train_model
 from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.splits import Subset
 from understudy.spec import refuse
@@ -83,7 +83,7 @@ class Train(Stage):
             teacher=None,
             split=split,
             training=self.training,
-            views=self.views,
+            shown=Shown(self.views),
             directory=context.directory.path,
             title="training",
             start=referred(self.start, context) if self.start is not None else None,

@@ -1,0 +1,114 @@
+"""Teachers that a stage asks: live ones, and what a `record` stage kept of theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from understudy.errors import InputError
+from understudy.pipeline.stage import Context, stage_of
+from understudy.pipeline.training import Shown, referred
+from understudy.recorder import drawn_from
+from understudy.recordings import Recording
+from understudy.sources.splits import Split
+from understudy.teachers import ModuleTeacher, Recorded, Teacher
+from understudy.views import Views
+
+RECORDING = "recording"
+"""The folder of a recording inside its stage's."""
+
+
+def asked(reference: str, context: Context) -> Teacher:
+    """The teacher that an earlier stage leaves.
+
+    Args:
+        reference: a stage with a model, or one with a recording.
+        context: the run.
+
+    Raises:
+        InputError: when it is not there, damaged, or not whole.
+    """
+    folder = context.upstream[stage_of(reference)].path / RECORDING
+    if folder.is_dir():
+        return Recorded(folder)
+    return ModuleTeacher(referred(reference, context), task=context.task)
+
+
+def behind(references: tuple[str, ...], context: Context) -> list[str]:
+    """The stages whose models answer: for a recording those that were recorded.
+
+    Args:
+        references: as the recipe names them.
+        context: the run.
+    """
+    names: list[str] = []
+    for reference in references:
+        record = context.upstream[stage_of(reference)].record
+        names += record.get("teacher", []) if RECORDING in record else [reference]
+    return list(dict.fromkeys(names))
+
+
+def shown_with(teachers: Mapping[str, Teacher], views: Views | None, split: Split) -> Shown:
+    """How a student's samples are shown: as they were to the teachers, where those were recorded.
+
+    Args:
+        teachers: by name.
+        views: what the stage itself says; None leaves it to the recording.
+        split: the samples.
+
+    Raises:
+        InputError: when two recordings, or a recording and the stage, show the samples differently, or samples were
+            not recorded.
+    """
+    shown: Shown | None = None
+    for name, teacher in teachers.items():
+        if not isinstance(teacher, Recorded):
+            continue
+        mine = _shown(name, teacher.recording, split)
+        if shown is not None and mine != shown:
+            raise InputError(
+                f"the recordings of {', '.join(map(repr, teachers))} are of different views; expected the same views, "
+                "seed and number of them in all"
+            )
+        shown = mine
+    if shown is None:
+        return Shown(views)
+    if views is not None and views.changes and views != shown.views:
+        raise InputError(
+            f"the stage's samples are to be {views.describe()}, and those that were recorded are "
+            f"{(shown.views or Views()).describe()}; leave `views` out, to see what the teacher saw"
+        )
+    return shown
+
+
+def _shown(name: str, recording: Recording, split: Split) -> Shown:
+    manifest = recording.manifest
+    missing = ~torch.isin(split.ids.cpu(), recording.samples.ids)
+    if missing.any():
+        raise InputError(
+            f"{int(missing.sum()):,} of the {len(split):,} samples to train on are not in the recording {name!r} (ids "
+            f"{', '.join(map(str, split.ids.cpu()[missing][:4].tolist()))}); record them too, or give this stage the "
+            "recording's `subset`"
+        )
+    if manifest.mixing is not None and manifest.mixing != drawn_from(split):
+        raise InputError(
+            f"the recording {name!r} shows mixes with partners from other samples, or with other labels known, than "
+            "this stage's; give both stages the same `subset`"
+        )
+    views = manifest.views if manifest.views.changes else None
+    count = max(part.views for part in manifest.parts)
+    return Shown(views, seed=manifest.view_seed if views else None, cycle=count or None)
+
+
+def summary(recording: Recording) -> dict[str, Any]:
+    """What there is to say of a recording in its stage's record, as JSON."""
+    manifest = recording.manifest
+    return {
+        "path": RECORDING,
+        "samples": manifest.count,
+        "views": len(recording.views),
+        "bytes": sum(shard.path.stat().st_size for shard in recording.shards()),
+        "keep": manifest.keep.model_dump(mode="json"),
+    }

@@ -1,0 +1,361 @@
+"""Running a teacher once over samples and their views, and keeping what it answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from understudy.batch import IGNORE_INDEX, Batch
+from understudy.errors import InputError, RunError
+from understudy.knowledge import Knowledge
+from understudy.recordings import Manifest, Part, Recording, Storage
+from understudy.recordings.checksums import input_checksums
+from understudy.recordings.manifest import NAME, read_manifest, write_manifest
+from understudy.recordings.recording import Hole
+from understudy.recordings.samples import Samples, read_samples, write_samples
+from understudy.recordings.shards import write_shard
+from understudy.recordings.storage import INPUTS
+from understudy.sources.cache import content_digest
+from understudy.sources.loader import Loader
+from understudy.sources.splits import Split
+from understudy.tasks.classification import Classification
+from understudy.tasks.task import Task
+from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, Teacher
+from understudy.views import Views
+
+SHARD_BYTES = 32 * 1024**2
+"""About how large a file becomes."""
+SHARD_ROWS = 8192
+"""And how many samples it holds at the most: what an interruption can cost."""
+_WAITING = 2
+"""Shards that may wait for the disk while the teacher goes on."""
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """A teacher that says what its answers depend on."""
+
+    @property
+    def identity(self) -> str:
+        """A digest of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes that record together.
+
+    Attributes:
+        rank: number of this one.
+        world: how many there are.
+        wait: returns when all processes have called it.
+    """
+
+    rank: int = 0
+    world: int = 1
+    wait: Callable[[], None] = lambda: None
+
+
+def record(
+    teacher: nn.Module | Teacher,
+    split: Split,
+    folder: str | Path,
+    *,
+    views: Views | None = None,
+    count: int = 1,
+    seed: int = 0,
+    plain: Split | None = None,
+    keep: Storage | None = None,
+    task: Task | None = None,
+    batch_size: int = 256,
+    name: str = "teacher",
+    data: str | None = None,
+    extend: bool = False,
+    device: torch.device | str = "cpu",
+    team: Team | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Recording:
+    """Show samples to a teacher and keep its answers; what is there already is not asked again.
+
+    Killed at any moment, the same call goes on: a file is there when it is whole.
+
+    Args:
+        teacher: a network, or anything with ``observe(batch, taps)``.
+        split: the samples that students will be trained on.
+        folder: where the recording goes.
+        views: how the samples are augmented; as they are when not given.
+        count: how many views of each; students see them in turns, one in each epoch.
+        seed: of the views.
+        plain: other samples that are shown as they are, such as those of the validation split.
+        keep: what is kept of the answers, and how.
+        task: how the network is called; classification when not given.
+        batch_size: samples that are shown at once.
+        name: what the teacher is called.
+        data: a digest of the data set that the samples are of.
+        extend: let a recording that is there grow by views or samples.
+        device: where the teacher computes.
+        team: the processes that record together, each its own shards.
+        progress: called with the number of answers that are done and of all.
+
+    Returns:
+        The recording, whole.
+
+    Raises:
+        InputError: when the teacher or the samples cannot be recorded, or the folder holds a recording of something
+            else: naming the fields, with both values.
+        RunError: when the disk does not take it; what was recorded before is intact.
+    """
+    folder, task, keep, team = Path(folder), task or Classification(), keep or Storage(), team or Team()
+    if isinstance(teacher, nn.Module) and not isinstance(teacher, Teacher):
+        teacher = ModuleTeacher(teacher, task=task)
+    views = views if views is not None and views.changes else None
+    if views is None and count != 1:
+        raise InputError(f"{count} views of samples that are not augmented are all the same; give `views`, or count=1")
+    if plain is not None and plain.name == split.name:
+        raise InputError(f"both splits are called {split.name!r}; expected two names, so that they can be told apart")
+    loaders = [Loader(split, batch_size=batch_size, shuffle=False, views=views, view_seed=seed, cycle=count)]
+    loaders += [Loader(plain, batch_size=batch_size, shuffle=False)] if plain is not None else []
+    example = _answer(teacher, keep, next(iter(loaders[0])), device)
+    _check(example, split, keep)
+    if team.rank == 0:
+        shown = [loader.split for loader in loaders]
+        manifest = _manifest(shown, loaders[0], keep, name=name, weights=identity_of(teacher), data=data)
+        _prepare(folder, manifest, shown, extend=extend)
+    team.wait()
+    recording = Recording(folder)
+    readers = {part: _Reader(loaders, part, recording.samples) for part in recording.manifest.parts}
+    rows = _shard_rows(keep.encode(example), batch_size)
+    _fill(recording, readers, teacher, rows=rows, device=device, team=team, progress=progress)
+    team.wait()
+    return Recording(folder)
+
+
+def _check(example: Knowledge, split: Split, keep: Storage) -> None:
+    keep.check(example)
+    if len(split.classes) != example.logits.shape[-1]:
+        raise InputError(
+            f"the teacher has {example.logits.shape[-1]} classes and the data {len(split.classes)}; expected the same "
+            "classes in the same order"
+        )
+
+
+def identity_of(teacher: Teacher) -> str | None:
+    """A digest of everything that a teacher's answers depend on beside its inputs; None where that is not known.
+
+    Args:
+        teacher: any teacher.
+    """
+    if isinstance(teacher, Identified):
+        return teacher.identity
+    digest = hashlib.sha256()
+    if isinstance(teacher, Ensemble):
+        members = [identity_of(member) for member in teacher.members.values()]
+        if None in members:
+            return None
+        digest.update(repr((members, teacher.weights, teacher.combine)).encode())
+        return digest.hexdigest()
+    if not isinstance(teacher, ModuleTeacher | AverageTeacher):
+        return None
+    for name, tensor in [*teacher.module.named_parameters(), *teacher.module.named_buffers()]:
+        digest.update(f"{name} {content_digest(tensor)}".encode())
+    return digest.hexdigest()
+
+
+def _answer(teacher: Teacher, keep: Storage, batch: Batch, device: torch.device | str) -> Knowledge:
+    answer = teacher.observe(batch.to(device), tuple(keep.layers))
+    if answer.top is not None:
+        raise InputError("this teacher tells only its likeliest classes, so it cannot be recorded again")
+    return answer
+
+
+def _manifest(
+    splits: list[Split], loader: Loader, keep: Storage, *, name: str, weights: str | None, data: str | None
+) -> Manifest:
+    """What is recorded now: the first split in the loader's views, all others as they are."""
+    split, views, parts, first = splits[0], loader.views, [], 0
+    for number, each in enumerate(splits):
+        count = (loader.cycle or 1) if number == 0 and views is not None else 0
+        parts.append(Part(name=each.name, first=first, last=first + len(each), views=count))
+        first += len(each)
+    return Manifest(
+        understudy=version("understudy"),
+        teacher=name,
+        weights=weights,
+        classes=split.classes,
+        data=data,
+        input_shape=split.shape,
+        views=views or Views(),
+        view_seed=loader.view_seed if views is not None else 0,
+        mixing=drawn_from(split) if views is not None and views.mixes else None,
+        keep=keep,
+        samples="",
+        parts=tuple(parts),
+    )
+
+
+def drawn_from(split: Split) -> str:
+    """A digest of what decides who is mixed with whom: the ids in their order, and which of them have a label.
+
+    Args:
+        split: the samples that partners are drawn from.
+    """
+    return content_digest(torch.stack([split.ids.cpu(), (split.targets.cpu() != IGNORE_INDEX).long()]))
+
+
+def _prepare(folder: Path, manifest: Manifest, splits: list[Split], *, extend: bool) -> None:
+    """Leave a manifest for what is recorded now, unless the recording that is there is of something else."""
+    samples = Samples(*(torch.cat([getattr(split, name).cpu() for split in splits]) for name in ("ids", "targets")))
+    if (folder / NAME).is_file():
+        former = read_manifest(folder)
+        different = former.differences(manifest)
+        if different:
+            raise InputError(
+                f"{folder} holds a recording of something else: {'; '.join(different)}. Record into another folder, or "
+                "delete this one to record again"
+            )
+        manifest, samples = _grown(former, manifest, read_samples(folder / former.samples, former.count), samples)
+        manifest = manifest.model_copy(update={"samples": former.samples})
+        if manifest == former:
+            return
+        if not extend:
+            raise InputError(
+                f"{folder} holds a recording of {_described(former)}, asked for are {_described(manifest)}. Add what "
+                "is missing with --extend (extend=True), or record into another folder"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be made: {error.strerror}") from error
+    write_manifest(folder, manifest.model_copy(update={"samples": write_samples(folder, samples)}))
+
+
+def _grown(former: Manifest, wanted: Manifest, old: Samples, new: Samples) -> tuple[Manifest, Samples]:
+    """The former recording with what is wanted beside it; its own samples keep their positions.
+
+    Raises:
+        InputError: when samples that were recorded are no longer there, or have another label.
+    """
+    by_name = {part.name: part for part in wanted.parts}
+    parts, ids, targets = [], [old.ids], [old.targets]
+    for part in former.parts:
+        if part.name not in by_name:
+            raise InputError(f"the recording holds samples of split {part.name!r}, which is not recorded now")
+        parts.append(part.model_copy(update={"views": max(part.views, by_name[part.name].views)}))
+    count = len(old)
+    for part in wanted.parts:
+        mine = new.ids[part.first : part.last]
+        recorded = torch.cat([old.ids[each.first : each.last] for each in former.parts if each.name == part.name])
+        if not torch.isin(recorded, mine).all():
+            gone = int((~torch.isin(recorded, mine)).sum())
+            raise InputError(
+                f"{gone} of {len(recorded)} recorded samples of split {part.name!r} are not in the data now; expected "
+                "all of them. Record into another folder"
+            )
+        fresh = (~torch.isin(mine, recorded)).nonzero().flatten() + part.first
+        if len(fresh):
+            parts.append(part.model_copy(update={"first": count, "last": count + len(fresh)}))
+            ids.append(new.ids[fresh])
+            targets.append(new.targets[fresh])
+            count += len(fresh)
+    samples = Samples(torch.cat(ids), torch.cat(targets))
+    return wanted.model_copy(update={"parts": tuple(parts)}), samples
+
+
+def _described(manifest: Manifest) -> str:
+    return ", ".join(
+        f"{part.last - part.first} samples of {part.name!r}"
+        + (f" in {part.views} view{'s' if part.views > 1 else ''}" if part.views else "")
+        for part in manifest.parts
+    )
+
+
+class _Reader:
+    """Shows the samples of one part of a recording."""
+
+    def __init__(self, loaders: list[Loader], part: Part, samples: Samples) -> None:
+        loader = next(each for each in loaders if each.split.name == part.name)
+        ids = samples.ids[part.first : part.last]
+        self._first, self._loader = part.first, loader
+        if not torch.equal(loader.split.ids.cpu(), ids):
+            order = loader.split.ids.cpu().argsort()
+            chosen = order[torch.searchsorted(loader.split.ids.cpu()[order], ids)]
+            self._loader = Loader(
+                loader.split.select(chosen),
+                batch_size=loader.batch_size,
+                shuffle=False,
+                views=loader.views,
+                view_seed=loader.view_seed,
+                cycle=part.views or None,
+            )
+        elif part.views:
+            self._loader.cycle = part.views
+
+    def batches(self, view: int | None, first: int, last: int) -> Iterator[Batch]:
+        """The samples in some positions of the recording, in one view."""
+        self._loader.set_epoch(view or 0)
+        return self._loader.between(first - self._first, last - self._first)
+
+
+def _shard_rows(example: dict[str, Tensor], batch_size: int) -> int:
+    """How many samples a file holds: whole batches."""
+    of_each = sum(tensor.nbytes for tensor in example.values()) // len(next(iter(example.values()))) + 4
+    rows = min(SHARD_ROWS, SHARD_BYTES // of_each)
+    return max(rows // batch_size, 1) * batch_size
+
+
+def _fill(
+    recording: Recording,
+    readers: dict[Part, _Reader],
+    teacher: Teacher,
+    *,
+    rows: int,
+    device: torch.device | str,
+    team: Team,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Record everything that is missing; each process its own shards."""
+    holes = recording.holes()
+    total = sum((part.last - part.first) * len(part.shown) for part in recording.manifest.parts)
+    done = total - sum(hole.last - hole.first for hole in holes)
+    pieces = [
+        replace(hole, first=first, last=min(first + rows, hole.last))
+        for hole in holes
+        for first in range(hole.first, hole.last, rows)
+    ]
+    with ThreadPoolExecutor(max_workers=1) as disk:
+        waiting: list[Future[object]] = []
+        for piece in pieces[team.rank :: team.world]:
+            tensors = _recorded(piece, readers[piece.part], teacher, recording.manifest.keep, device)
+            waiting.append(disk.submit(write_shard, recording.folder, piece.view, piece.first, tensors))
+            if len(waiting) > _WAITING:
+                waiting.pop(0).result()
+            done += (piece.last - piece.first) * team.world
+            if progress is not None:
+                progress(min(done, total), total)
+        for each in waiting:
+            each.result()
+
+
+def _recorded(
+    piece: Hole, reader: _Reader, teacher: Teacher, keep: Storage, device: torch.device | str
+) -> dict[str, Tensor]:
+    """The tensors of one shard."""
+    answers = []
+    for batch in reader.batches(piece.view, piece.first, piece.last):
+        sums = input_checksums(batch.inputs)
+        try:
+            encoded = keep.encode(_answer(teacher, keep, batch, device))
+        except InputError as error:
+            assert batch.ids is not None  # our loader gives ids
+            shown = f"ids {int(batch.ids[0])} to {int(batch.ids[-1])}"
+            raise RunError(f"{error} (samples with {shown})") from error
+        answers.append({**encoded, INPUTS: sums.cpu()})
+    return {name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}

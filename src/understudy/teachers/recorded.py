@@ -1,0 +1,89 @@
+"""A teacher whose answers are on disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import Tensor
+
+from understudy.batch import Batch
+from understudy.errors import InputError, listing
+from understudy.knowledge import Knowledge, TopClasses
+from understudy.recordings import Recording
+from understudy.recordings.checksums import input_checksums
+from understudy.recordings.storage import INPUTS
+
+
+@final
+class Recorded:
+    """A teacher that was recorded (see :func:`understudy.record`): it answers by the ids of the samples.
+
+    Only the rows of a batch are read. Files are verified when they are first used. In the first batch of each view the
+    inputs are compared, bit for bit, with those that the teacher was shown.
+
+    Args:
+        recording: the folder, or what was opened already.
+
+    Raises:
+        InputError: when it is damaged, or not whole.
+    """
+
+    def __init__(self, recording: str | Path | Recording) -> None:
+        self.recording = recording if isinstance(recording, Recording) else Recording(recording)
+        self.recording.check_whole()
+        self._compared: set[int | None] = set()
+
+    def observe(self, batch: Batch, taps: tuple[str, ...] = ()) -> Knowledge:
+        """What the teacher answered when it was shown these samples in this view.
+
+        Raises:
+            InputError: for samples, views or layers that were not recorded, or inputs that are not those that were.
+        """
+        manifest = self.recording.manifest
+        unknown = [path for path in taps if path not in manifest.keep.layers]
+        if unknown:
+            kept = listing(list(manifest.keep.layers)) or "none"
+            raise InputError(
+                f"the recording in {self.recording.folder} does not hold the teacher's layers {listing(unknown)}; "
+                f"recorded are: {kept}. Record them (`keep.layers`), or let the teacher answer live"
+            )
+        if batch.ids is None:
+            raise InputError(
+                "a recorded teacher answers by the ids of the samples, and the batch has none; use us.Loader, or give "
+                "Batch(ids=...)"
+            )
+        compare = batch.view not in self._compared and len(batch.ids) > 0
+        names = (*manifest.keep.names(taps), *([INPUTS] if compare else []))
+        rows = self.recording.rows(batch.ids.cpu(), batch.view, names)
+        if compare:
+            self._compare(batch, rows.get(INPUTS))
+        answer = manifest.keep.decode(rows, classes=len(manifest.classes), layers=taps)
+        return _on(answer, batch.ids.device)
+
+    def _compare(self, batch: Batch, recorded: Tensor | None) -> None:
+        assert batch.ids is not None
+        if recorded is not None:
+            strange = input_checksums(batch.inputs).cpu() != recorded
+            if strange.any():
+                shown = ", ".join(str(int(one)) for one in batch.ids.cpu()[strange][:4])
+                view = "as they are" if batch.view is None else f"in view {batch.view}"
+                raise InputError(
+                    f"{int(strange.sum())} of {len(strange)} samples {view} are not what the teacher was shown when "
+                    f"{self.recording.folder} was recorded (ids {shown}). Expected the same data, size of images, "
+                    f"views, and seed of the views ({self.recording.manifest.view_seed}); record again for these"
+                )
+        self._compared.add(batch.view)
+
+
+def _on(answer: Knowledge, device: torch.device) -> Knowledge:
+    if device.type == "cpu":
+        return answer
+    top = answer.top
+    if top is not None:
+        tails = {temperature: tail.to(device) for temperature, tail in top.tails.items()}
+        top = TopClasses(top.kept.to(device), tails, top.classes)
+    features = {path: feature.to(device) for path, feature in answer.features.items()}
+    return replace(answer, logits=answer.logits.to(device), features=features, top=top)
