@@ -15,11 +15,14 @@ from understudy.engine.process import process
 from understudy.engine.progress import SilentProgress
 from understudy.objective import Objective
 from understudy.pipeline.directory import RunDirectory
+from understudy.pipeline.elsewhere import Elsewhere
+from understudy.pipeline.recorded import shown_with
 from understudy.pipeline.stage import Context, Description, Stage, network_of, stage_of
 from understudy.pipeline.stages.data_free import DataFree
 from understudy.pipeline.stages.distill import Distill
 from understudy.pipeline.stages.load import Load
 from understudy.pipeline.stages.mutual import Mutual, mutual_objective
+from understudy.pipeline.stages.record import Record
 from understudy.pipeline.teaching import Average, teacher_names, teacher_of
 from understudy.pipeline.training import Shown, build_student, evaluation_loader, train_loader
 from understudy.reused_head import reuse_head
@@ -27,7 +30,7 @@ from understudy.sources.data import load_data
 from understudy.sources.loader import Loader
 from understudy.sources.models import build_model
 from understudy.sources.splits import Subset
-from understudy.teachers import ModuleTeacher
+from understudy.teachers import ModuleTeacher, Teacher
 
 OF_TRAINED_TEACHERS = frozenset(
     {"teacher_quality", "class_order", "input_normalisation", "swapped", "same_samples", "temperature", "term_balance"}
@@ -75,7 +78,8 @@ def _examined(stage: Distill | DataFree | Mutual, stages: Mapping[str, Stage], c
     found = diagnose(distiller, loader, val=evaluation_loader(context, "validation"), classes=context.data.classes)
     if isinstance(stage, Mutual):
         return found
-    untrained = [name for name in teacher_names(stage.teacher) if not isinstance(stages[stage_of(name)], Load)]
+    asked = _live(stage, stages) if isinstance(stage, Distill) else stage
+    untrained = [name for name in teacher_names(asked.teacher) if not isinstance(stages[stage_of(name)], Load)]
     if isinstance(stage.teacher, Average):  # it begins as the student, so that its terms begin at zero
         return [finding for finding in found if finding.check != "term_balance"]
     if not untrained:
@@ -102,18 +106,25 @@ def _together(stage: Mutual, context: Context) -> tuple[Distiller, Loader]:
 
 def _distilling(stage: Distill, stages: Mapping[str, Stage], context: Context) -> tuple[Distiller, Loader]:
     split = context.data.train.subset(stage.subset or Subset(), context.seed)
-    loader = train_loader(context, split, stage.training, Shown(stage.views))
+    asked = _live(stage, stages)
+    inputs = next(iter(evaluation_loader(context, "validation"))).inputs
+    networks = {
+        name: build_model(network_of(stage_of(name), stages), classes=context.data.classes, inputs=inputs)
+        for name in teacher_names(asked.teacher)
+    }
+    members: dict[str, Teacher] = {
+        name: ModuleTeacher(network, task=context.task) for name, network in networks.items()
+    }
+    if isinstance(asked.teacher, Elsewhere):
+        members = {asked.teacher.kind: asked.teacher.teacher(context)}
+    loader = train_loader(context, split, stage.training, shown_with(members, asked.views, split))
     example = next(iter(loader))
     torch.manual_seed(context.seed)
     student = build_model(stage.model, classes=context.data.classes, inputs=example.inputs)
-    networks = {
-        name: build_model(network_of(stage_of(name), stages), classes=context.data.classes, inputs=example.inputs)
-        for name in teacher_names(stage.teacher)
-    }
     if stage.reuse_head:
-        reuse_head(student, next(iter(networks.values())), example=example, task=context.task)
-    members = {name: ModuleTeacher(network, task=context.task) for name, network in networks.items()}
-    teacher = teacher_of(stage.teacher, members, combine=stage.combine)
+        (network,) = networks.values()
+        reuse_head(student, network, example=example, task=context.task)
+    teacher = teacher_of(asked.teacher, members, combine=asked.combine)
     distiller = Distiller(
         student,
         teacher.of(student, context.task) if isinstance(teacher, Average) else teacher,
@@ -122,6 +133,12 @@ def _distilling(stage: Distill, stages: Mapping[str, Stage], context: Context) -
         task=context.task,
     )
     return distiller, loader
+
+
+def _live(stage: Distill, stages: Mapping[str, Stage]) -> Distill | Record:
+    """The stage that asks the teacher itself: the one that records it, where the students learn from that."""
+    source = stages.get(stage.teacher) if isinstance(stage.teacher, str) else None
+    return source if isinstance(source, Record) else stage
 
 
 def _not_yet(stage: Distill | DataFree, untrained: list[str]) -> Finding:

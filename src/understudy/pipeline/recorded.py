@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from understudy.errors import InputError
+from understudy.pipeline.elsewhere import Elsewhere
 from understudy.pipeline.stage import Context, stage_of
+from understudy.pipeline.teaching import Teaching, teacher_names
 from understudy.pipeline.training import Shown, referred
 from understudy.recorder import drawn_from
 from understudy.recordings import Recording
@@ -20,16 +22,23 @@ RECORDING = "recording"
 """The folder of a recording inside its stage's."""
 
 
-def asked(reference: str, context: Context) -> Teacher:
-    """The teacher that an earlier stage leaves.
+def teachers_of(teaching: Teaching | None, context: Context) -> dict[str, Teacher]:
+    """Those that a stage asks, by name.
 
     Args:
-        reference: a stage with a model, or one with a recording.
+        teaching: who teaches; an average of the student is not among them.
         context: the run.
 
     Raises:
         InputError: when it is not there, damaged, or not whole.
     """
+    if isinstance(teaching, Elsewhere):
+        return {teaching.kind: teaching.teacher(context)}
+    return {name: _left_by(name, context) for name in teacher_names(teaching)}
+
+
+def _left_by(reference: str, context: Context) -> Teacher:
+    """The teacher that an earlier stage leaves: its recording, or else its model."""
     folder = context.upstream[stage_of(reference)].path / RECORDING
     if folder.is_dir():
         return Recorded(folder)

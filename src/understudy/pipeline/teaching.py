@@ -10,6 +10,7 @@ from torch import nn
 
 from understudy.errors import listing
 from understudy.objective import Method
+from understudy.pipeline.elsewhere import AnyElsewhere, Elsewhere
 from understudy.pipeline.stage import Reference
 from understudy.spec import Spec
 from understudy.tasks.task import Task
@@ -42,8 +43,11 @@ Weighted = Annotated[dict[Reference, Share], Field(min_length=1)]
 
 def _form(teaching: object) -> str:
     """In which form somebody said who teaches, so that an error is about that form."""
-    if isinstance(teaching, Average) or (isinstance(teaching, Mapping) and "kind" in teaching):
+    kind = teaching.get("kind") if isinstance(teaching, Mapping) else None
+    if isinstance(teaching, Average) or kind == "average":
         return "Average"
+    if isinstance(teaching, Elsewhere) or kind is not None:
+        return "elsewhere"
     if isinstance(teaching, Mapping):
         return "weights"
     return "list" if isinstance(teaching, list | tuple) else "name"
@@ -53,14 +57,15 @@ Teaching = Annotated[
     Annotated[Reference, Tag("name")]
     | Annotated[Several, Tag("list")]
     | Annotated[Average, Tag("Average")]
+    | Annotated[AnyElsewhere, Tag("elsewhere")]
     | Annotated[Weighted, Tag("weights")],
     Discriminator(_form),
 ]
-"""A stage's name; several of them; an average of the student; or several with the weight of each."""
+"""A stage's name; several of them; an average of the student; one from elsewhere; or several with their weights."""
 
 
 def teacher_names(teaching: Teaching | None) -> tuple[str, ...]:
-    """The earlier models that teach, as the recipe names them; none for an average of the student."""
+    """The earlier models that teach, as the recipe names them; none for an average, or a teacher from elsewhere."""
     if isinstance(teaching, str):
         return (teaching,)
     if isinstance(teaching, Mapping):  # not yet validated, an average may still be a mapping with its kind
@@ -75,7 +80,7 @@ def teacher_of(
 
     Args:
         teaching: who teaches.
-        members: the teachers of :func:`teacher_names`.
+        members: the teachers of :func:`teacher_names`; the one from elsewhere alone.
         combine: how several answer together.
 
     Returns:
@@ -83,7 +88,7 @@ def teacher_of(
     """
     if teaching is None or isinstance(teaching, Average):
         return teaching
-    named = {name: members[name] for name in teacher_names(teaching)}
+    named = members if isinstance(teaching, Elsewhere) else {name: members[name] for name in teacher_names(teaching)}
     if len(named) == 1:
         return next(iter(named.values()))
     weights = tuple(teaching.values()) if isinstance(teaching, Mapping) else None

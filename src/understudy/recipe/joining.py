@@ -14,6 +14,7 @@ from understudy.batch import IGNORE_INDEX, Batch
 from understudy.distiller import Distiller
 from understudy.errors import InputError
 from understudy.methods import Method
+from understudy.pipeline.elsewhere import Elsewhere
 from understudy.pipeline.stage import stage_of
 from understudy.pipeline.stages import DataFree, Distill, Mutual, Train
 from understudy.pipeline.teaching import Average, Combine, teacher_names, teacher_of
@@ -132,6 +133,8 @@ class _Bench:
     def join(self, stage: Distill | DataFree, term: Method, path: KeyPath) -> None:
         reads_layers = term.wants_pairs or term.student_taps or term.teacher_taps
         names = teacher_names(stage.teacher)
+        if isinstance(stage.teacher, Elsewhere):
+            return
         if not reads_layers or not {stage.name, *map(stage_of, names)} <= set(self.models):
             return
         student, task = self.models[stage.name], self.recipe.task

@@ -13,7 +13,7 @@ from understudy.engine.training import Training
 from understudy.methods import AnyMethod
 from understudy.objective import Objective
 from understudy.pipeline.control import comparison_record, examination, harm, train_control
-from understudy.pipeline.recorded import asked, behind, shown_with
+from understudy.pipeline.recorded import behind, shown_with, teachers_of
 from understudy.pipeline.stage import Context, Reference, Stage, stage_of
 from understudy.pipeline.teaching import (
     Average,
@@ -106,7 +106,7 @@ class Distill(Stage):
         subset = self.subset or Subset()
         split = context.data.train.subset(subset, context.seed)
         names = teacher_names(self.teacher)
-        members = {name: asked(name, context) for name in names}
+        members = teachers_of(self.teacher, context)
         shown = shown_with(members, self.views, split)
         control = None
         if self.control:

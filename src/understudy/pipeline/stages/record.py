@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, final
 from pydantic import Field, model_validator
 
 from understudy.errors import InputError
-from understudy.pipeline.recorded import RECORDING, summary
+from understudy.pipeline.recorded import RECORDING, summary, teachers_of
 from understudy.pipeline.stage import Context, Stage, stage_of
 from understudy.pipeline.teaching import (
     Average,
@@ -18,12 +18,10 @@ from understudy.pipeline.teaching import (
     teacher_of,
     teaching_problems,
 )
-from understudy.pipeline.training import referred
 from understudy.recorder import Team, record
 from understudy.recordings import Storage
 from understudy.sources.splits import Subset
 from understudy.spec import refuse
-from understudy.teachers import ModuleTeacher, Teacher
 from understudy.views import Views
 
 _SECONDS = 5.0
@@ -94,10 +92,7 @@ class Record(Stage):
                 last = time.monotonic()
                 context.progress.message(f"{self.name}: {done:,} of {total:,} answers")
 
-        members: dict[str, Teacher] = {
-            name: ModuleTeacher(referred(name, context), task=context.task) for name in self.reads
-        }
-        teacher = teacher_of(self.teacher, members, combine=self.combine)
+        teacher = teacher_of(self.teacher, teachers_of(self.teacher, context), combine=self.combine)
         if teacher is None or isinstance(teacher, Average):
             raise InputError(f"stage {self.name!r} has no teacher to record")
         recording = record(
