@@ -1,5 +1,7 @@
 """Each benchmark runs, times the same work, and writes what it says; no figure is judged."""
 
+import importlib
+import itertools
 import json
 import os
 import statistics
@@ -9,6 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
+
+import understudy as us
+from understudy.objective import term_value
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 pytestmark = pytest.mark.e2e
@@ -106,15 +112,42 @@ def test_start_time(tmp_path):
     assert [goal["at_most"] for goal in case["goals"]] == [0.3]
 
 
+def test_leaderboard_weighs_a_layer_term_by_its_gradient(monkeypatch):
+    """With its weight the term pulls on the student as hard as the labels do, on the mean of four batches."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    process = importlib.import_module("leaderboard_process")
+    setting = process.Setting("sklearn/digits", 500, (8, 16), (4, 8), teacher_epochs=1, steps=12, batch=64, lr=0.01)
+    data = process.load_data(process.DataSpec(source=setting.data), task=process.TASK)
+    teacher = process.network(setting.teacher, data, seed=100)
+    method = process.balanced(setting, data, teacher, us.Hint())
+    split, _ = process.student_split(setting, data, "hint", seed=0)
+    loader = us.Loader(split, batch_size=setting.batch, seed=0)
+    begun = process.joined(setting, data, teacher, None, loader, seed=0)
+    us.fit(begun, loader, process.training(setting, steps=2), progress=process.SilentProgress())
+    distiller = process.joined(setting, data, teacher, method, loader, seed=0)
+    distiller.student.load_state_dict(begun.student.state_dict())
+    lengths = {"hint": 0.0, "cross_entropy": 0.0}
+    for batch in itertools.islice(loader, 4):
+        for term in distiller.objective.objective.terms:
+            step = distiller(batch)
+            loss = term_value(term, distiller.objective.terms[term.label], step.student, step.teacher, batch)
+            gradients = torch.autograd.grad(term.weight * loss, list(distiller.student.parameters()), allow_unused=True)
+            squares = sum(float(gradient.square().sum()) for gradient in gradients if gradient is not None)
+            lengths[term.label] += squares**0.5
+    assert lengths["hint"] == pytest.approx(lengths["cross_entropy"], rel=0.06)  # the weight has two digits
+
+
 def test_leaderboard(tmp_path):
     program = [sys.executable, str(BENCHMARKS / "leaderboard.py"), "mnist", "--data", "sklearn/digits", "--quick"]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [*program, "--only", "soft_targets", "attention_maps", "--out", str(tmp_path)]
+    command = [*program, "--only", "soft_targets", "hint", "attention_maps", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "mnist.json").read_text(encoding="utf-8"))
-    assert set(result["rows"]) == {"teacher", "control", "no distillation", "soft_targets", "attention_maps"}
+    assert set(result["rows"]) == {"teacher", "control", "no distillation", "soft_targets", "hint", "attention_maps"}
     assert "refused" in result["rows"].pop("attention_maps")  # there is no transformer among the networks
+    assert result["rows"]["soft_targets"]["weight"] == 1.0  # the authors'
+    assert result["rows"]["hint"]["weight"] not in (0.0, 1.0)  # by the rule
     for name, row in result["rows"].items():
         assert len(row["accuracies"]) == (1 if name == "teacher" else 2)
         assert all(0.0 <= accuracy <= 1.0 for accuracy in row["accuracies"])
