@@ -1,17 +1,16 @@
 import math
-from typing import ClassVar
 
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from conformance.case import Case, counted_rows, features_case
-from conformance.method_suite import BatchCoupledSuite
-from conformance.relations import Rows, dot, everything_counts, rows_that_count
+from conformance.case import Case, counted_rows
+from conformance.memory import MEMORY, MemorySuite, call
+from conformance.relations import Rows, dot
 from understudy import Contrastive
 
-DIMENSIONS, MEMORY, TEMPERATURE = 4, 7, 0.5
+DIMENSIONS, TEMPERATURE = 4, 0.5
 Z = math.exp(1 / (2 * DIMENSIONS * TEMPERATURE**2))
 
 
@@ -43,10 +42,6 @@ def estimate(term: nn.Module, case: Case) -> float:
     return total / len(own) if own else 0.0
 
 
-def call(term: nn.Module, case: Case) -> Tensor:
-    return term(case.student, case.teacher, case.batch)
-
-
 def memories_exchanged(_honest, case: Case) -> Tensor:
     term = TestContrastive().term(case)
     relation = term.joined[0].relation
@@ -54,13 +49,7 @@ def memories_exchanged(_honest, case: Case) -> Tensor:
     return call(term, case)
 
 
-def remembered_before(_honest, case: Case) -> Tensor:
-    term = TestContrastive().term(case)
-    call(term.train(), case)
-    return call(term.eval(), case)
-
-
-class TestContrastive(BatchCoupledSuite):
+class TestContrastive(MemorySuite):
     method = Contrastive(
         student_layer="narrow",
         teacher_layer="wide",
@@ -68,21 +57,11 @@ class TestContrastive(BatchCoupledSuite):
         memory=MEMORY,
         temperature=TEMPERATURE,
     )
-    fewest = 1
     bf16_tolerance = 2e-2
-    sabotages: ClassVar = {
-        "memories exchanged": memories_exchanged,
-        "samples remembered before the loss": remembered_before,
-        "sum over samples": lambda honest, case: honest(case) * max(rows_that_count(case), 2),
-        "mask forgotten": everything_counts,
-    }
 
-    def term(self, case, *, seed=0):
-        """In eval mode, where it is a function of its arguments; what training changes is tested below."""
-        return super().term(case, seed=seed).eval()
-
-    def case(self, seed, count, positions):
-        return features_case(seed, count, positions, student=(3,), teacher=(5,))
+    @property
+    def sabotages(self):
+        return {"memories exchanged": memories_exchanged, **self.memory_sabotages}
 
     def reference(self, term, case):
         return estimate(term, case)
@@ -98,13 +77,8 @@ class TestContrastive(BatchCoupledSuite):
         torch.testing.assert_close(call(term, case).item(), expected, rtol=1e-9, atol=0.0)
 
 
-def training_term(count: int) -> tuple[nn.Module, Case]:
-    case = TestContrastive().case(1, count, ())
-    return TestContrastive().term(case).train(), case
-
-
 def test_training_remembers_the_last_samples_in_turn_and_evaluation_does_not() -> None:
-    term, case = training_term(5)
+    term, case = TestContrastive().training(5)
     relation = term.joined[0].relation
     before = relation.student_memory.clone()
     call(term.eval(), case)
@@ -122,48 +96,12 @@ def test_training_remembers_the_last_samples_in_turn_and_evaluation_does_not() -
 
 
 def test_of_more_samples_than_places_the_last_are_remembered() -> None:
-    term, case = training_term(20)
+    term, case = TestContrastive().training(20)
     call(term, case)
     relation = term.joined[0].relation
     embedded = relation.student_projection(case.student.features["narrow"][-MEMORY:])
     torch.testing.assert_close(relation.student_memory, embedded / embedded.norm(dim=1, keepdim=True))
     assert not relation.student_memory.requires_grad
-
-
-def test_remembering_does_not_change_the_gradient() -> None:
-    gradients = []
-    for training in (True, False):
-        term, case = training_term(5)
-        case = case.leaves()
-        call(term.train(training), case).backward()
-        gradients.append([case.student.features["narrow"].grad, *(p.grad for p in term.parameters())])
-    for with_memory, without in zip(*gradients, strict=True):
-        assert torch.equal(with_memory, without)
-
-
-def test_a_masked_sample_is_not_remembered() -> None:
-    term, case = training_term(5)
-    relation = term.joined[0].relation
-    call(term, case.masked(torch.tensor([True, False, False, True, False])))
-    assert relation.place == 2
-
-
-def test_the_memory_goes_on_after_a_checkpoint() -> None:
-    term, case = training_term(5)
-    call(term, case)
-    other = TestContrastive().term(case, seed=3).train()
-    other.load_state_dict(term.state_dict())
-    for _ in range(3):
-        assert torch.equal(call(other, case), call(term, case))
-    assert other.joined[0].relation.place == term.joined[0].relation.place == 20 % MEMORY
-
-
-def test_a_batch_without_samples_reaches_the_projections() -> None:
-    """Or data-parallel training would wait for their gradients."""
-    term, case = training_term(3)
-    call(term, case.masked(torch.zeros(3, dtype=torch.bool)).leaves()).backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() == 0.0 for parameter in term.parameters())
-    assert term.joined[0].relation.place == 0
 
 
 @pytest.mark.parametrize("wrong", [{"memory": 0}, {"dimensions": 0}, {"temperature": 0.0}])

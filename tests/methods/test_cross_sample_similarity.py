@@ -1,6 +1,5 @@
 import math
 from dataclasses import replace
-from typing import ClassVar
 
 import pytest
 import torch
@@ -8,14 +7,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from conformance.case import Case, counted_rows, features_case
-from conformance.coupled import buffers_after_a_step
 from conformance.logit_rows import kullback_leibler, softmax
-from conformance.method_suite import BatchCoupledSuite
-from conformance.relations import Rows, dot, everything_counts, rows_that_count
-from conformance.two_processes import TwoProcesses
+from conformance.memory import MEMORY, MemorySuite, call
+from conformance.relations import Rows, dot
 from understudy import CrossSampleSimilarity
 
-MEMORY, OWN, ANSWER = 7, 0.5, 0.3
+OWN, ANSWER = 0.5, 0.3
 
 
 def normalised(rows: Rows) -> Rows:
@@ -36,16 +33,6 @@ def divergence(term: nn.Module, case: Case) -> float:
     return total / len(student) if student else 0.0
 
 
-def call(term: nn.Module, case: Case) -> Tensor:
-    return term(case.student, case.teacher, case.batch)
-
-
-def remembered_before(_honest, case: Case) -> Tensor:
-    term = TestCrossSampleSimilarity().term(case)
-    call(term.train(), case)
-    return call(term.eval(), case)
-
-
 def instead(**fields):
     def loss(_honest, case: Case) -> Tensor:
         torch.manual_seed(0)
@@ -55,7 +42,7 @@ def instead(**fields):
     return loss
 
 
-class TestCrossSampleSimilarity(BatchCoupledSuite):
+class TestCrossSampleSimilarity(MemorySuite):
     method = CrossSampleSimilarity(
         student_layer="narrow",
         teacher_layer="wide",
@@ -63,21 +50,12 @@ class TestCrossSampleSimilarity(BatchCoupledSuite):
         student_temperature=OWN,
         teacher_temperature=ANSWER,
     )
-    fewest = 1
     bf16_tolerance = 5e-2
-    sabotages: ClassVar = {
-        "temperatures exchanged": instead(student_temperature=ANSWER, teacher_temperature=OWN),
-        "samples remembered before the loss": remembered_before,
-        "sum over samples": lambda honest, case: honest(case) * max(rows_that_count(case), 2),
-        "mask forgotten": everything_counts,
-    }
 
-    def term(self, case, *, seed=0):
-        """In eval mode, where it is a function of its arguments; what training changes is tested below."""
-        return super().term(case, seed=seed).eval()
-
-    def case(self, seed, count, positions):
-        return features_case(seed, count, positions, student=(3,), teacher=(5,))
+    @property
+    def sabotages(self):
+        exchanged = instead(student_temperature=ANSWER, teacher_temperature=OWN)
+        return {"temperatures exchanged": exchanged, **self.memory_sabotages}
 
     def reference(self, term, case):
         return divergence(term, case)
@@ -108,13 +86,8 @@ def test_equal_embeddings_have_no_map_and_no_loss_at_equal_temperatures() -> Non
         assert (call(term, case).abs().item() < 1e-12) == expected
 
 
-def training_term(count: int) -> tuple[nn.Module, Case]:
-    case = TestCrossSampleSimilarity().case(1, count, ())
-    return TestCrossSampleSimilarity().term(case).train(), case
-
-
 def test_training_remembers_the_teachers_embeddings_in_turn_and_evaluation_does_not() -> None:
-    term, case = training_term(5)
+    term, case = TestCrossSampleSimilarity().training(5)
     relation = term.joined[0].relation
     before = relation.memory.clone()
     call(term.eval(), case)
@@ -127,49 +100,6 @@ def test_training_remembers_the_teachers_embeddings_in_turn_and_evaluation_does_
     assert relation.place == 3
     torch.testing.assert_close(relation.memory, torch.cat([first[2:5], first[3:5], first[:2]]))
     assert not relation.memory.requires_grad
-
-
-def test_remembering_does_not_change_the_gradient() -> None:
-    gradients = []
-    for training in (True, False):
-        term, case = training_term(5)
-        case = case.leaves()
-        call(term.train(training), case).backward()
-        gradients.append([case.student.features["narrow"].grad, *(p.grad for p in term.parameters())])
-    for with_memory, without in zip(*gradients, strict=True):
-        assert torch.equal(with_memory, without)
-
-
-def test_a_masked_sample_is_not_remembered() -> None:
-    term, case = training_term(5)
-    call(term, case.masked(torch.tensor([True, False, False, True, False])))
-    assert term.joined[0].relation.place == 2
-
-
-def test_the_memory_goes_on_after_a_checkpoint() -> None:
-    term, case = training_term(5)
-    call(term, case)
-    other = TestCrossSampleSimilarity().term(case, seed=3).train()
-    other.load_state_dict(term.state_dict())
-    for _ in range(3):
-        assert torch.equal(call(other, case), call(term, case))
-    assert other.joined[0].relation.place == term.joined[0].relation.place == 20 % MEMORY
-
-
-def test_a_batch_without_samples_reaches_the_map() -> None:
-    """Or data-parallel training would wait for its gradient."""
-    term, case = training_term(3)
-    call(term, case.masked(torch.zeros(3, dtype=torch.bool)).leaves()).backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() == 0.0 for parameter in term.parameters())
-    assert term.joined[0].relation.place == 0
-
-
-def test_all_processes_keep_the_same_memory(two_processes: TwoProcesses) -> None:
-    term, case = training_term(5)
-    first, second = two_processes.run(buffers_after_a_step, TestCrossSampleSimilarity.method, case)
-    assert first == second
-    call(term, case)
-    assert first == {name: buffer.tolist() for name, buffer in term.named_buffers()}
 
 
 @pytest.mark.parametrize("wrong", [{"memory": 0}, {"student_temperature": 0.0}, {"teacher_temperature": -1.0}])
