@@ -47,6 +47,20 @@ def test_a_control_that_lacks_something_else_is_told_so(report_of):
         assert not any("no teacher" in note.text or "gain from the teacher" in note.text for note in report.notes)
 
 
+def test_what_would_show_a_gain_depends_on_what_the_control_lacks(report_of):
+    gains = _with_gain(0.01, -0.008, 0.004)
+    for lacks, advice in ((None, "a better teacher moves it"), ("its own average", "a longer training moves it")):
+        texts = [note.text for note in report_of(gains, rows={"control": {"lacks": lacks}}).notes]
+        assert any(advice in text for text in texts), texts
+
+
+def test_a_student_that_has_no_teacher_is_not_said_to_have_one_that_was_not_evaluated(report_of):
+    gains = {name: values for name, values in _with_gain(0.017, 0.018, 0.019).items() if name != "teacher"}
+    report = report_of(gains, rows={"control": {"lacks": "its own average"}, "student": {"teacher": None}})
+    assert report.headline == "student: accuracy 96.6 %; its own average was worth +1.8 ± 0.2 points"
+    assert not any("teacher" in note.text for note in report.notes)
+
+
 def test_one_seed_proves_nothing(report_of):
     report = report_of({"teacher": [0.97], "student": [0.96], "control": [0.94]})
     assert report.headline.endswith("with the teacher +2.0 points over the control, but one seed proves nothing")
