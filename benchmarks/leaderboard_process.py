@@ -108,7 +108,8 @@ def joined(
     """A fresh student with cross-entropy and, if given, a method."""
     student = network(setting.student, data, seed)
     terms = us.CrossEntropy() if method is None else us.CrossEntropy() + method
-    return us.Distiller(student, teacher if method else None, terms, example=next(iter(loader)), task=TASK)
+    asked = teacher if method is not None and method.needs_teacher else None
+    return us.Distiller(student, asked, terms, example=next(iter(loader)), task=TASK)
 
 
 def balanced(setting: Setting, data: DataSet, teacher: nn.Module, method: us.Method) -> us.Method:
