@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.memory import MemorySuite
 from conformance.method_suite import BatchCoupledSuite, MethodSuite
 from understudy import Method, methods
 from understudy.methods import METHODS
@@ -34,7 +35,7 @@ def test_has_a_file_of_its_own_named_like_its_kind(method: type[Method]) -> None
 def test_has_a_test_that_inherits_the_suite(method: type[Method]) -> None:
     file = ROOT / "tests" / "methods" / f"test_{kind_of(method)}.py"
     text = file.read_text()
-    assert re.search(rf"\((?:MethodSuite|BatchCoupledSuite)\):\n.*?method = {method.__name__}\(", text, re.DOTALL), file
+    assert re.search(rf"\((?:MethodSuite|BatchCoupledSuite|MemorySuite)\):\n.*?method = {method.__name__}\(", text, re.DOTALL), file
 
 
 def test_the_folder_holds_methods_only() -> None:
@@ -73,6 +74,6 @@ def test_is_final_and_frozen(method: type[Method]) -> None:
     assert method.model_config["extra"] == "forbid"
 
 
-@pytest.mark.parametrize("suite", [MethodSuite, BatchCoupledSuite])
+@pytest.mark.parametrize("suite", [MethodSuite, BatchCoupledSuite, MemorySuite])
 def test_the_suite_is_abstract(suite) -> None:
     assert not hasattr(suite, "method")
