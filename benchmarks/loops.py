@@ -175,7 +175,12 @@ def with_data_loader(work: Work) -> Done:
 
 
 def with_understudy(
-    work: Work, terminal: TextIO, plans: list[str] | None = None, precisions: tuple[Literal["bf16", "fp16"], ...] = ()
+    work: Work,
+    terminal: TextIO,
+    plans: list[str] | None = None,
+    precisions: tuple[Literal["bf16", "fp16"], ...] = (),
+    teacher: Any = None,
+    alone: bool = False,
 ) -> Done:
     """``understudy.fit`` as it comes, with its progress display.
 
@@ -184,18 +189,17 @@ def with_understudy(
         terminal: where the display goes.
         plans: what fit found to be the fastest execution is added here, with the seconds it took to find out.
         precisions: lower ones that fit may choose for either network, where they are faster.
+        teacher: who answers in place of the live network, such as a recording.
+        alone: learn from the labels only.
     """
     import understudy as us
     from understudy.engine.progress import progress_for
-    from understudy.sources.splits import Split
 
-    samples, classes = work.samples, tuple(map(str, range(10)))
-    split = Split(samples.images, samples.labels, torch.arange(len(samples.images)), classes, "train")
-    loader = us.Loader(split, batch_size=work.batch)
+    loader = us.Loader(split_of(work.samples), batch_size=work.batch)
     optimizer = us.Optimizer(kind="sgd", lr=LEARNING_RATE, options={"momentum": MOMENTUM})
     execution = us.Execution(precisions=precisions)
     training = us.Training(steps=work.steps, batch_size=work.batch, optimizer=optimizer, execution=execution)
-    distiller = understudy_distiller(work, example=next(iter(loader)))
+    distiller = understudy_distiller(work, example=next(iter(loader)), teacher=teacher, alone=alone)
     started = time.perf_counter()
     fitted = us.fit(distiller, loader, training, progress=progress_for(terminal))
     seconds = time.perf_counter() - started
@@ -208,13 +212,24 @@ def with_understudy(
     return Done(seconds, total / before)
 
 
-def understudy_distiller(work: Work, *, example: Any) -> Any:
-    """A copy of the student, with the teacher and the objective."""
+def split_of(samples: Samples) -> Any:
+    """The samples as understudy's loader and recorder read them."""
+    from understudy.sources.splits import Split
+
+    classes = tuple(map(str, range(10)))
+    return Split(samples.images, samples.labels, torch.arange(len(samples.images)), classes, "train")
+
+
+def understudy_distiller(work: Work, *, example: Any, teacher: Any = None, alone: bool = False) -> Any:
+    """A copy of the student, with the teacher and the objective; or alone, with the labels."""
     import understudy as us
 
+    if alone:
+        student, task = copy.deepcopy(work.student), us.ImageClassification()
+        return us.Distiller(student, None, us.CrossEntropy(), example=example, task=task)
     objective = HARD * us.CrossEntropy() + SOFT * us.SoftTargets(temperature=TEMPERATURE)
     student, task = copy.deepcopy(work.student), us.ImageClassification()
-    return us.Distiller(student, work.teacher.eval(), objective, example=example, task=task)
+    return us.Distiller(student, teacher or work.teacher.eval(), objective, example=example, task=task)
 
 
 def with_torchdistill(work: Work) -> Done:

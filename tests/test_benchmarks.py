@@ -112,6 +112,42 @@ def test_start_time(tmp_path):
     assert [goal["at_most"] for goal in case["goals"]] == [0.3]
 
 
+def test_recording_time(tmp_path):
+    result = quick("recording_time", tmp_path)
+    small, mobile, live, recorder = result["cases"]
+    peers = {"torchdistill"} if find_spec("torchdistill") else set()
+    for case in (small, mobile):
+        assert case["rounds"].keys() == {"from a recording", "no teacher"}
+        assert [goal["at_most"] for goal in case["goals"]] == [1.05]
+    assert live["rounds"].keys() == {"from a recording", "live teacher", "live teacher, fastest runtime"} | peers
+    assert [goal["at_least"] for goal in live["goals"]] == ([6.0, 4.0] if peers else [])
+    assert list(live["first_loss"].values()) == pytest.approx(
+        [live["first_loss"]["understudy"]] * (2 + len(peers)), 1e-3
+    )
+    for who, epochs in live["pays_after_epochs"].items():
+        saved = 1 / live["medians"][who] - 1 / live["medians"]["from a recording"]
+        assert epochs == pytest.approx(1 / recorder["medians"]["recorder"] / saved, abs=0.01)
+    assert [goal["at_least"] for goal in recorder["goals"]] == [0.95]
+
+
+def test_recording_size(tmp_path):
+    result = quick("recording_size", tmp_path)
+    *sizes, mnist, thousand, recording, reading = result["cases"]
+    for case, classes in zip(sizes, (10, 1_000, 32_000), strict=True):
+        known = {"float32": 4 * classes, "float16": 2 * classes, "int8": classes + 4}
+        # The values of the likeliest, which they are, and two tails; beside all of them the checksum of the inputs.
+        known |= {f"top {top}": 4 * top + 8 for top in (8, 64) if top < classes}
+        assert case["medians"].keys() == known.keys()
+        for name, size in known.items():
+            assert size + 4 < case["medians"][name] < size + 4 + 512 / 16  # the header, of sixteen rows here
+    assert [goal["at_least"] for goal in mnist["goals"] + thousand["goals"]] == [0.99] * 8
+    for case in (recording, reading):
+        small, large = case["processes"]
+        assert large["file_bytes"] > 5 * small["file_bytes"]
+        for process in (small, large):
+            assert 2**26 < process["private_peak_bytes"] <= process["resident_peak_bytes"]
+
+
 def test_leaderboard_weighs_a_layer_term_by_its_gradient(monkeypatch):
     """With its weight the term pulls on the student as hard as the labels do, on the mean of four batches."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
+from understudy import InputError, Recording
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
-NEEDS = {"lightning_module": "lightning", "transformers_trainer": "transformers"}
+NEEDS = {"lightning_module": "lightning", "transformers_trainer": "transformers", "record_keras_teacher": "keras"}
 
 
 def run(name: str, folder: Path) -> dict[str, float]:
@@ -36,7 +39,7 @@ def run(name: str, folder: Path) -> dict[str, float]:
 
 def test_each_is_short_and_tested_here() -> None:
     files = {file.stem: len(file.read_text().splitlines()) for file in EXAMPLES.glob("*.py")}
-    assert set(files) == {"own_loop", "fit", "lightning_module", "transformers_trainer"}
+    assert set(files) == {"own_loop", "fit", "lightning_module", "transformers_trainer", "record_keras_teacher"}
     assert {name: length for name, length in files.items() if length > 60} == {}
 
 
@@ -66,3 +69,22 @@ def test_the_transformers_student_is_an_ordinary_checkpoint(tmp_path: Path) -> N
     loaded = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert loaded.stdout.split("]")[1].strip() == "False"
     assert set(loaded.stdout.split("]")[0].strip("[").split(", ")) == {"0"}, loaded.stdout
+
+
+@pytest.mark.e2e
+def test_a_keras_teacher_is_recorded_without_understudy_and_teaches(tmp_path: Path) -> None:
+    accuracy = run("record_keras_teacher", tmp_path)
+    assert accuracy["teacher"] > 0.93
+    assert accuracy["alone"] + 0.05 < accuracy["distilled"] > 0.8
+    recording = Recording(tmp_path / "answers")
+    recording.check_whole()
+    assert (recording.manifest.count, recording.views, recording.manifest.teacher) == (1437, (None,), "keras")
+    rows = recording.rows(torch.tensor([1436, 3]), None, ["logits"])["logits"]
+    with safe_open(next((tmp_path / "answers" / "plain").iterdir()), framework="pt") as file:
+        assert torch.equal(rows, file.get_tensor("logits")[[1436, 3]])
+    script = (EXAMPLES / "record_keras_teacher.py").read_text()
+    assert "import understudy" not in script
+    shard = next((tmp_path / "answers" / "plain").iterdir())
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    with pytest.raises(InputError, match="is damaged"):
+        Recording(tmp_path / "answers").rows(torch.tensor([3]), None, ["logits"])

@@ -33,6 +33,7 @@ def blocks(language: str) -> list:
         "docs/my-own-loop.md",
         "docs/my-own-data.md",
         "docs/my-own-model.md",
+        "docs/recordings.md",
     ],
 )
 def test_the_python_of_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from understudy.engine.generated import GeneratedLoader
     from understudy.engine.generation import Generation
     from understudy.engine.plan import Execution
+    from understudy.engine.runtimes import fastest_teacher
     from understudy.engine.training import Optimizer, Training
     from understudy.errors import InputError, RunError, UnderstudyError
-    from understudy.knowledge import Knowledge
+    from understudy.knowledge import Knowledge, TopClasses
     from understudy.methods import *  # noqa: F403
     from understudy.objective import Method, Objective
     from understudy.recorder import record
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
     from understudy.reused_head import ReusedHead, reuse_head
     from understudy.schedules import Cosine, Linear, OneCycle, Schedule
     from understudy.schedules import Step as StepSchedule
+    from understudy.sources.answers import read_answers
     from understudy.sources.loader import Loader
     from understudy.sources.splits import Subset
     from understudy.taps import Taps
     from understudy.tasks import Classification, ImageClassification, Task
-    from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, Recorded, Teacher
+    from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, OnnxTeacher, Recorded, Teacher, Told
     from understudy.views import Views
 
 # Where each name lives: a module of the package, and the name there when it is another one. All other names in capitals
@@ -66,6 +68,7 @@ _HOME = {
     "ModuleTeacher": "teachers",
     "Objective": "objective",
     "OneCycle": "schedules",
+    "OnnxTeacher": "teachers",
     "Optimizer": "engine.training",
     "Recorded": "teachers",
     "Recording": "recordings",
@@ -79,11 +82,15 @@ _HOME = {
     "Taps": "taps",
     "Task": "tasks",
     "Teacher": "teachers",
+    "Told": "teachers",
+    "TopClasses": "knowledge",
     "Training": "engine.training",
     "UnderstudyError": "errors",
     "Views": "views",
     "diagnose": "doctor",
+    "fastest_teacher": "engine.runtimes",
     "fit": "engine.fit",
+    "read_answers": "sources.answers",
     "record": "recorder",
     "reuse_head": "reused_head",
 }

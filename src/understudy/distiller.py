@@ -21,8 +21,8 @@ from understudy.pairing import Anatomy, anatomy, pair_layers
 from understudy.taps import Taps, of_member, paths_of, unreadable, unwrapped
 from understudy.tasks.classification import Classification
 from understudy.tasks.task import Task
-from understudy.teachers.average import AverageTeacher
 from understudy.teachers.ensemble import Ensemble
+from understudy.teachers.live import live_network
 from understudy.teachers.module import ModuleTeacher
 from understudy.teachers.teacher import Teacher
 
@@ -164,9 +164,9 @@ def pairs_of(student: nn.Module, teacher: nn.Module | Teacher | None, example: B
     """
     if teacher is None:
         teacher = student
-    if isinstance(teacher, ModuleTeacher | AverageTeacher):
-        teacher = teacher.module
-    if not isinstance(teacher, nn.Module):
+    network = live_network(teacher)
+    network = teacher if network is None else network
+    if not isinstance(network, nn.Module):
         raise InputError(
             f"a {type(teacher).__name__} has no layers to pair with the student's; expected a network as the teacher, "
             "or terms whose student_layer and teacher_layer are named"
@@ -177,7 +177,7 @@ def pairs_of(student: nn.Module, teacher: nn.Module | Teacher | None, example: B
         with undisturbed(unwrapped(network), batch.device):
             return anatomy(network, lambda inner: task.observe(inner, batch).logits)
 
-    return pair_layers(examined(student), examined(teacher))
+    return pair_layers(examined(student), examined(network))
 
 
 def beside(example: Batch, network: nn.Module) -> Batch:
@@ -253,7 +253,8 @@ def _students(student: nn.Module) -> dict[str | None, nn.Module]:
 def _networks(teacher: Teacher | None) -> dict[str | None, nn.Module]:
     """The live networks of a teacher, by name; a single one has none."""
     members = teacher.members if isinstance(teacher, Ensemble) else {None: teacher}
-    return {name: one.module for name, one in members.items() if isinstance(one, ModuleTeacher | AverageTeacher)}
+    networks = {name: live_network(one) for name, one in members.items()}
+    return {name: network for name, network in networks.items() if network is not None}
 
 
 def _taps(

@@ -6,12 +6,16 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from understudy.errors import RunError
+
+_TEMPORARY = re.compile(r"^\..+\.\d+$")
+"""Names that :func:`replacing` gives while it writes."""
 
 
 @contextlib.contextmanager
@@ -36,6 +40,17 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def clear_temporaries(folder: Path) -> None:
+    """Remove what processes that were killed have left of :func:`replacing` in a folder, and below it.
+
+    Args:
+        folder: where nobody writes now; it may not exist.
+    """
+    for path in folder.rglob(".*"):
+        if _TEMPORARY.match(path.name):
+            path.unlink(missing_ok=True)
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     digest = hashlib.sha256()
@@ -43,3 +58,8 @@ def file_digest(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def neighbours(path: Path) -> list[str]:
+    """Names of what lies beside a path, for errors about one that is not there."""
+    return [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from understudy.batch import IGNORE_INDEX, Batch
-from understudy.errors import InputError, RunError
+from understudy.errors import InputError, RunError, UnderstudyError
+from understudy.files import clear_temporaries
 from understudy.knowledge import Knowledge
 from understudy.recordings import Manifest, Part, Recording, Storage
+from understudy.recordings.again import how_to_record
 from understudy.recordings.checksums import input_checksums
 from understudy.recordings.manifest import NAME, read_manifest, write_manifest
 from understudy.recordings.recording import Hole
@@ -26,9 +28,10 @@ from understudy.recordings.storage import INPUTS
 from understudy.sources.cache import content_digest
 from understudy.sources.loader import Loader
 from understudy.sources.splits import Split
+from understudy.taps import unwrapped
 from understudy.tasks.classification import Classification
 from understudy.tasks.task import Task
-from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, Teacher
+from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, OnnxTeacher, RuntimeTeacher, Teacher
 from understudy.views import Views
 
 SHARD_BYTES = 32 * 1024**2
@@ -57,11 +60,32 @@ class Team:
         rank: number of this one.
         world: how many there are.
         wait: returns when all processes have called it.
+        gathered: a text, or None, of each process in the order of their ranks; all processes call it.
     """
 
     rank: int = 0
     world: int = 1
     wait: Callable[[], None] = lambda: None
+    gathered: Callable[[str | None], list[str | None]] = lambda text: [text]
+
+    def agree(self, work: Callable[[], None]) -> None:
+        """Do this process's part of a work; where one of them fails, all end.
+
+        Raises:
+            UnderstudyError: of this process, or naming the one that failed.
+        """
+        problem: UnderstudyError | None = None
+        try:
+            work()
+        except UnderstudyError as error:
+            problem = error
+        said = self.gathered(None if problem is None else str(problem))
+        if problem is not None:
+            raise problem
+        for rank, text in enumerate(said):
+            if text is not None:
+                raise RunError(f"process {rank} of those that record together could not go on: {text}")
+        self.wait()
 
 
 def record(
@@ -111,7 +135,7 @@ def record(
     Raises:
         InputError: when the teacher or the samples cannot be recorded, or the folder holds a recording of something
             else: naming the fields, with both values.
-        RunError: when the disk does not take it; what was recorded before is intact.
+        RunError: when the disk does not take it, here or in another process; what was recorded before is intact.
     """
     folder, task, keep, team = Path(folder), task or Classification(), keep or Storage(), team or Team()
     if isinstance(teacher, nn.Module) and not isinstance(teacher, Teacher):
@@ -119,22 +143,30 @@ def record(
     views = views if views is not None and views.changes else None
     if views is None and count != 1:
         raise InputError(f"{count} views of samples that are not augmented are all the same; give `views`, or count=1")
+    if count < 1:
+        raise InputError(f"count={count}; expected at least one view of each sample")
     if plain is not None and plain.name == split.name:
         raise InputError(f"both splits are called {split.name!r}; expected two names, so that they can be told apart")
     loaders = [Loader(split, batch_size=batch_size, shuffle=False, views=views, view_seed=seed, cycle=count)]
     loaders += [Loader(plain, batch_size=batch_size, shuffle=False)] if plain is not None else []
-    example = _answer(teacher, keep, next(iter(loaders[0])), device)
+    first = next(iter(loaders[0]))
+    example = _answer(teacher, keep, first, device)
     _check(example, split, keep)
-    if team.rank == 0:
-        shown = [loader.split for loader in loaders]
-        manifest = _manifest(shown, loaders[0], keep, name=name, weights=identity_of(teacher), data=data)
-        _prepare(folder, manifest, shown, extend=extend)
-    team.wait()
+
+    def prepare() -> None:
+        if team.rank == 0:
+            shown = [loader.split for loader in loaders]
+            manifest = _manifest(shown, loaders[0], keep, name=name, teacher=teacher, data=data)
+            _prepare(folder, manifest, shown, extend=extend)
+
+    team.agree(prepare)
     recording = Recording(folder)
     readers = {part: _Reader(loaders, part, recording.samples) for part in recording.manifest.parts}
-    rows = _shard_rows(keep.encode(example), batch_size)
-    _fill(recording, readers, teacher, rows=rows, device=device, team=team, progress=progress)
-    team.wait()
+    rows, holes = _shard_rows(_encoded(example, keep, first), batch_size), recording.holes()
+    team.wait()  # all have seen the same holes before anybody fills one
+    team.agree(
+        lambda: _fill(recording, holes, readers, teacher, rows=rows, device=device, team=team, progress=progress)
+    )
     return Recording(folder)
 
 
@@ -155,6 +187,8 @@ def identity_of(teacher: Teacher) -> str | None:
     """
     if isinstance(teacher, Identified):
         return teacher.identity
+    if isinstance(teacher, RuntimeTeacher):
+        return identity_of(teacher.live)  # the manifest names what executes it
     digest = hashlib.sha256()
     if isinstance(teacher, Ensemble):
         members = [identity_of(member) for member in teacher.members.values()]
@@ -164,9 +198,26 @@ def identity_of(teacher: Teacher) -> str | None:
         return digest.hexdigest()
     if not isinstance(teacher, ModuleTeacher | AverageTeacher):
         return None
-    for name, tensor in [*teacher.module.named_parameters(), *teacher.module.named_buffers()]:
+    if isinstance(teacher, ModuleTeacher) and teacher.precision is not None:
+        digest.update(f"{teacher.precision} ".encode())
+    module = unwrapped(teacher.module)
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         digest.update(f"{name} {content_digest(tensor)}".encode())
+    layers = {name: type(layer).__name__ for name, layer in module.named_modules() if not list(layer.children())}
+    digest.update(repr(layers).encode())
     return digest.hexdigest()
+
+
+def _runtime_of(teacher: Teacher) -> str | None:
+    """What executes it, in words; None where that is not known."""
+    if isinstance(teacher, Ensemble):
+        names = dict.fromkeys(_runtime_of(member) for member in teacher.members.values())
+        return ", ".join(name for name in names if name is not None) or None
+    if isinstance(teacher, RuntimeTeacher):
+        return teacher.runtime
+    if isinstance(teacher, OnnxTeacher):
+        return "onnxruntime"
+    return "pytorch" if isinstance(teacher, ModuleTeacher) else None
 
 
 def _answer(teacher: Teacher, keep: Storage, batch: Batch, device: torch.device | str) -> Knowledge:
@@ -177,7 +228,7 @@ def _answer(teacher: Teacher, keep: Storage, batch: Batch, device: torch.device 
 
 
 def _manifest(
-    splits: list[Split], loader: Loader, keep: Storage, *, name: str, weights: str | None, data: str | None
+    splits: list[Split], loader: Loader, keep: Storage, *, name: str, teacher: Teacher, data: str | None
 ) -> Manifest:
     """What is recorded now: the first split in the loader's views, all others as they are."""
     split, views, parts, first = splits[0], loader.views, [], 0
@@ -188,8 +239,10 @@ def _manifest(
     return Manifest(
         understudy=version("understudy"),
         teacher=name,
-        weights=weights,
+        weights=identity_of(teacher),
+        runtime=_runtime_of(teacher),
         classes=split.classes,
+        probabilities=isinstance(teacher, OnnxTeacher) and bool(teacher.probabilities),
         data=data,
         input_shape=split.shape,
         views=views or Views(),
@@ -212,17 +265,18 @@ def drawn_from(split: Split) -> str:
 
 def _prepare(folder: Path, manifest: Manifest, splits: list[Split], *, extend: bool) -> None:
     """Leave a manifest for what is recorded now, unless the recording that is there is of something else."""
+    clear_temporaries(folder)
     samples = Samples(*(torch.cat([getattr(split, name).cpu() for split in splits]) for name in ("ids", "targets")))
     if (folder / NAME).is_file():
         former = read_manifest(folder)
         different = former.differences(manifest)
         if different:
             raise InputError(
-                f"{folder} holds a recording of something else: {'; '.join(different)}. Record into another folder, or "
-                "delete this one to record again"
+                f"{folder} holds a recording of something else: {'; '.join(different)}. Record into another folder; or "
+                f"delete this one, and record again: {how_to_record(folder)}"
             )
-        manifest, samples = _grown(former, manifest, read_samples(folder / former.samples, former.count), samples)
-        manifest = manifest.model_copy(update={"samples": former.samples})
+        parts, samples = _grown(former, manifest, read_samples(folder / former.samples, former.count), samples)
+        manifest = former.model_copy(update={"parts": parts})
         if manifest == former:
             return
         if not extend:
@@ -237,8 +291,8 @@ def _prepare(folder: Path, manifest: Manifest, splits: list[Split], *, extend: b
     write_manifest(folder, manifest.model_copy(update={"samples": write_samples(folder, samples)}))
 
 
-def _grown(former: Manifest, wanted: Manifest, old: Samples, new: Samples) -> tuple[Manifest, Samples]:
-    """The former recording with what is wanted beside it; its own samples keep their positions.
+def _grown(former: Manifest, wanted: Manifest, old: Samples, new: Samples) -> tuple[tuple[Part, ...], Samples]:
+    """The parts of the former recording with what is wanted beside it; its own samples keep their positions.
 
     Raises:
         InputError: when samples that were recorded are no longer there, or have another label.
@@ -247,12 +301,22 @@ def _grown(former: Manifest, wanted: Manifest, old: Samples, new: Samples) -> tu
     parts, ids, targets = [], [old.ids], [old.targets]
     for part in former.parts:
         if part.name not in by_name:
-            raise InputError(f"the recording holds samples of split {part.name!r}, which is not recorded now")
-        parts.append(part.model_copy(update={"views": max(part.views, by_name[part.name].views)}))
+            raise InputError(
+                f"the recording holds samples of split {part.name!r}, which is not recorded now; expected it too. "
+                "Record into another folder"
+            )
+        if part.views > by_name[part.name].views:
+            raise InputError(
+                f"the recording holds {part.views} views of split {part.name!r}, asked for are "
+                f"{by_name[part.name].views}; expected no fewer. Record into another folder"
+            )
+        parts.append(part.model_copy(update={"views": by_name[part.name].views}))
+    _check_labels(old, new)
     count = len(old)
     for part in wanted.parts:
         mine = new.ids[part.first : part.last]
-        recorded = torch.cat([old.ids[each.first : each.last] for each in former.parts if each.name == part.name])
+        before = [old.ids[each.first : each.last] for each in former.parts if each.name == part.name]
+        recorded = torch.cat([old.ids[:0], *before])
         if not torch.isin(recorded, mine).all():
             gone = int((~torch.isin(recorded, mine)).sum())
             raise InputError(
@@ -265,8 +329,20 @@ def _grown(former: Manifest, wanted: Manifest, old: Samples, new: Samples) -> tu
             ids.append(new.ids[fresh])
             targets.append(new.targets[fresh])
             count += len(fresh)
-    samples = Samples(torch.cat(ids), torch.cat(targets))
-    return wanted.model_copy(update={"parts": tuple(parts)}), samples
+    return tuple(parts), Samples(torch.cat(ids), torch.cat(targets))
+
+
+def _check_labels(old: Samples, new: Samples) -> None:
+    places, absent = new.find(old.ids)
+    now = new.targets[places]
+    other = ~absent & (now != old.targets) & (now != IGNORE_INDEX) & (old.targets != IGNORE_INDEX)
+    if other.any():
+        sample = int(other.nonzero()[0])
+        raise InputError(
+            f"{int(other.sum())} of {len(old)} recorded samples have another label now: sample {int(old.ids[sample])} "
+            f"had {int(old.targets[sample])}, now {int(now[sample])}. Expected the same data, with the classes in the "
+            "same order; record into another folder"
+        )
 
 
 def _described(manifest: Manifest) -> str:
@@ -313,6 +389,7 @@ def _shard_rows(example: dict[str, Tensor], batch_size: int) -> int:
 
 def _fill(
     recording: Recording,
+    holes: list[Hole],
     readers: dict[Part, _Reader],
     teacher: Teacher,
     *,
@@ -322,7 +399,6 @@ def _fill(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Record everything that is missing; each process its own shards."""
-    holes = recording.holes()
     total = sum((part.last - part.first) * len(part.shown) for part in recording.manifest.parts)
     done = total - sum(hole.last - hole.first for hole in holes)
     pieces = [
@@ -351,11 +427,22 @@ def _recorded(
     answers = []
     for batch in reader.batches(piece.view, piece.first, piece.last):
         sums = input_checksums(batch.inputs)
-        try:
-            encoded = keep.encode(_answer(teacher, keep, batch, device))
-        except InputError as error:
-            assert batch.ids is not None  # our loader gives ids
-            shown = f"ids {int(batch.ids[0])} to {int(batch.ids[-1])}"
-            raise RunError(f"{error} (samples with {shown})") from error
+        encoded = _encoded(_answer(teacher, keep, batch, device), keep, batch)
         answers.append({**encoded, INPUTS: sums.cpu()})
     return {name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _encoded(answer: Knowledge, keep: Storage, batch: Batch) -> dict[str, Tensor]:
+    try:
+        return keep.encode(answer)
+    except InputError as error:
+        assert batch.ids is not None  # our loader gives ids
+        wrong = ~torch.stack([_finite(each) for each in (answer.logits, *answer.features.values())]).all(0).cpu()
+        ids = batch.ids.cpu()[wrong if wrong.any() else slice(None)]
+        more = f" and {len(ids) - 4} more" if len(ids) > 4 else ""
+        raise RunError(f"{error} (ids {', '.join(map(str, ids[:4].tolist()))}{more})") from error
+
+
+def _finite(values: Tensor) -> Tensor:
+    """Bool (n,): which samples have only finite numbers."""
+    return values.isfinite().flatten(1).all(1) if values.ndim > 1 else values.isfinite()

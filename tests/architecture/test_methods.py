@@ -35,7 +35,9 @@ def test_has_a_file_of_its_own_named_like_its_kind(method: type[Method]) -> None
 def test_has_a_test_that_inherits_the_suite(method: type[Method]) -> None:
     file = ROOT / "tests" / "methods" / f"test_{kind_of(method)}.py"
     text = file.read_text()
-    assert re.search(rf"\((?:MethodSuite|BatchCoupledSuite|MemorySuite)\):\n.*?method = {method.__name__}\(", text, re.DOTALL), file
+    assert re.search(
+        rf"\((?:MethodSuite|BatchCoupledSuite|MemorySuite)\):\n.*?method = {method.__name__}\(", text, re.DOTALL
+    ), file
 
 
 def test_the_folder_holds_methods_only() -> None:

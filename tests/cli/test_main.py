@@ -73,7 +73,10 @@ def test_a_mistyped_verb_is_answered_with_the_whole_command(typed, meant, capsys
 
 def test_a_verb_that_nobody_can_guess_is_answered_with_all_of_them(capsys):
     assert main(["zzzzzz"]) == 2
-    assert "The verbs are: run, check, init, demo, report, layers, methods, measure, recipes" in capsys.readouterr().err
+    assert (
+        "The verbs are: run, check, record, init, demo, report, recording, layers, methods, measure, recipes"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_recipe_without_a_verb_is_answered_with_run(tmp_path, monkeypatch, capsys):

@@ -4,11 +4,17 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import understudy as us
-from doctor.setting import found, mlp
+from doctor.setting import OBJECTIVE, TASK, found, mlp
 from understudy.batch import Batch
 from understudy.doctor import diagnose
+from understudy.recorder import record as record_to_disk
+from understudy.recordings.shards import write_shard
+from understudy.sources.loader import Loader
+from understudy.sources.splits import Split
+from understudy.views import Views
 
 
 class Recorded:
@@ -89,3 +95,48 @@ def test_missing_answers(digits, distill, teacher):
         assert "teacher (100,), student (128,)" in found(findings, "same_samples").seen
     with pytest.raises(us.InputError, match="answers for other positions"):
         us.doctor.check_teacher(distiller, digits.loader())
+
+
+def split_of(inputs: torch.Tensor, targets: torch.Tensor, name: str, *, first: int) -> Split:
+    ids, classes = torch.arange(len(inputs)) + first, tuple(map(str, range(10)))
+    return Split(inputs=inputs, targets=targets, ids=ids, classes=classes, name=name)
+
+
+@pytest.fixture
+def shifted(digits) -> tuple[Loader, Loader]:
+    """Training images moved by up to two pixels, and validation images as they are."""
+    train, val = split_of(*digits.train, "train", first=0), split_of(*digits.val, "validation", first=10_000)
+    views = Loader(train, batch_size=128, seed=3, views=Views(shift=2), cycle=2, view_seed=0)
+    return views, Loader(val, batch_size=128, shuffle=False)
+
+
+def test_views_that_a_recorded_teacher_reads_badly_are_not_taken_for_other_samples(shifted, teacher, tmp_path):
+    train, val = shifted
+    made = record_to_disk(teacher, train.split, tmp_path, views=train.views, count=2, plain=val.split)
+    distiller = us.Distiller(mlp(16), us.Recorded(made), OBJECTIVE, example=next(iter(train)), task=TASK)
+    findings = diagnose(distiller, train, val=val)
+    finding = found(findings, "augmented_samples")
+    assert finding.message == "the teacher reads the augmented samples much worse than samples as they are"
+    assert "same `views`" in finding.remedy
+    assert not [each for each in findings if each.check == "same_samples"]
+    for path in tmp_path.glob("view-*/*"):  # as another program may write it: without the inputs' checksums
+        tensors = {name: tensor for name, tensor in load_file(path).items() if name != "inputs"}
+        path.unlink()
+        number = int(path.parent.name[-3:])
+        write_shard(tmp_path, number, int(path.name.split("-")[1]), tensors)
+    distiller = us.Distiller(mlp(16), us.Recorded(tmp_path), OBJECTIVE, example=next(iter(train)), task=TASK)
+    assert "or its answers belong" in found(diagnose(distiller, train, val=val), "same_samples").message
+
+
+def test_views_that_a_live_teacher_reads_badly(shifted, distill, teacher):
+    train, val = shifted
+    assert found(diagnose(distill(mlp(16), teacher), train, val=val), "augmented_samples").severity != "note"
+
+
+def test_views_and_answers_that_nobody_can_check_leave_both_open(shifted, distill, teacher):
+    train, val = shifted
+    batches = [Batch(inputs=each.inputs, ids=each.ids, targets=each.targets) for each in train]
+    answers = record(teacher, batches) | record(teacher, [*val])
+    finding = found(diagnose(distill(mlp(16), Recorded(answers)), train, val=val), "same_samples")
+    assert "badly" not in finding.message
+    assert "worse than samples as they are, or its answers belong to other samples" in finding.message

@@ -100,7 +100,7 @@ def test_what_is_begun_with_is_read_too():
         ("{}", "19: stages.2.teacher: expected at least 1 item, got an empty mapping"),
         ("[]", "19: stages.2.teacher: expected at least 1 item, got a list of 0"),
         ("[cnn, cnn]", "19: stages.2.teacher.1: 'cnn' is named twice; to let it count more, give weights: {cnn: 2}"),
-        ("{kind: avrage}", "19: stages.2.teacher.kind: expected 'average', got the text 'avrage'; nearest: 'average'"),
+        ("{kind: avrage}", "19: stages.2.teacher.kind: unknown kind 'avrage'; nearest: 'average'"),
         ("{kind: average, decay: 1.0}", "19: stages.2.teacher.decay: expected a number less than 1, got 1.0"),
         ("{kind: average, deacy: 0.5}", "19: stages.2.teacher.deacy: unknown key 'deacy'; nearest: 'decay'"),
         ("5", "19: stages.2.teacher: expected a text, got 5"),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from understudy import __version__
-from understudy.cli import check, demo, init, layers, measure, methods, recipes, report, run
+from understudy.cli import check, demo, init, layers, measure, methods, recipes, record, recording, report, run
 from understudy.cli.failures import explain
 from understudy.cli.verbs import group, paragraphs
 
@@ -43,11 +43,13 @@ VERBS = {
     RUNNING: {
         "run": run.run_recipe,
         "check": check.check_recipe,
+        "record": record.record_recipe,
         "init": init.write_recipe,
         "demo": demo.run_demo,
     },
     LOOKING: {
         "report": report.show_report,
+        "recording": recording.show_recording,
         "layers": layers.list_layers,
         "methods": methods.show_methods,
         "measure": measure.measure_model,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from understudy.cli.failures import InterruptedRunError
 from understudy.cli.output import AsJson
 from understudy.cli.results import show_results
+
+if TYPE_CHECKING:
+    from understudy.recipe.schema import Recipe
 
 Overrides = Annotated[
     list[str] | None,
@@ -22,6 +26,9 @@ Overrides = Annotated[
     ),
 ]
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, in YAML or JSON.")]
+RunFolder = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="The run directory; runs/NAME when not given.")
+]
 RUNS = Path("runs")
 """Where runs go that were given no directory."""
 
@@ -29,9 +36,7 @@ RUNS = Path("runs")
 def run_recipe(
     recipe: RecipeFile,
     overrides: Overrides = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="The run directory; runs/NAME when not given.")
-    ] = None,
+    out: RunFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe: train, distill, measure, report.
@@ -46,8 +51,22 @@ def run_recipe(
         show_results(directory, as_json=as_json)
 
 
-def run_file(path: Path, overrides: list[str], out: Path | None) -> Path:
+def run_file(
+    path: Path,
+    overrides: list[str],
+    out: Path | None,
+    *,
+    only: Callable[[Recipe], Collection[str]] | None = None,
+    extend: bool = False,
+) -> Path:
     """Run a recipe file and give its run directory.
+
+    Args:
+        path: the recipe.
+        overrides: what the command line changes of it.
+        out: the run directory; one of the recipe's name when not given.
+        only: the stages to run, with those that they need; all when not given.
+        extend: whether recordings that are there may grow.
 
     Raises:
         InputError: when the recipe or its data cannot work.
@@ -61,7 +80,14 @@ def run_file(path: Path, overrides: list[str], out: Path | None) -> Path:
 
         recipe = load_and_join(path, overrides)
         directory = out if out is not None else RUNS / recipe.name
-        return run(recipe, directory, progress=progress_for(sys.stderr), text=_as_run(path, overrides))
+        return run(
+            recipe,
+            directory,
+            progress=progress_for(sys.stderr),
+            text=_as_run(path, overrides),
+            only=only(recipe) if only is not None else None,
+            extend=extend,
+        )
     except KeyboardInterrupt as error:
         raise InterruptedRunError("\nInterrupted. The same command goes on from the last checkpoint.") from error
 

@@ -24,7 +24,7 @@ from understudy.doctor.finite import check_inputs, check_logits, check_loss
 from understudy.doctor.freezing import TeacherWatch, check_apart, check_freezing
 from understudy.doctor.probabilities import check_probabilities
 from understudy.doctor.quality import check_quality
-from understudy.doctor.samples import MEANINGLESS, check_rows, check_samples
+from understudy.doctor.samples import MEANINGLESS, check_rows, check_samples, sees_the_batch
 from understudy.doctor.softness import check_labelled, check_temperature
 from understudy.doctor.students import check_modes, check_reached, check_trainable
 from understudy.doctor.untouched import untouched
@@ -132,7 +132,8 @@ def _judge_teacher(
         return positions
     findings = check_quality(distiller, judged, classes=classes)
     here, there = teacher_answers(distiller.task, seen), teacher_answers(distiller.task, judged)
-    return findings + check_samples(here, there)
+    augmented = any(each.batch.view is not None for each in seen)
+    return findings + check_samples(here, there, augmented=augmented, certain=sees_the_batch(distiller.teacher))
 
 
 def _train(distiller: Distiller, training: list[Batch]) -> list[Finding]:

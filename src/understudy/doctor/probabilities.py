@@ -11,7 +11,7 @@ from understudy.distiller import Distiller
 from understudy.doctor.evidence import Observation
 from understudy.doctor.findings import Finding
 from understudy.doctor.untouched import networks
-from understudy.teachers import Ensemble
+from understudy.teachers import Ensemble, Told
 
 TOLERANCE = 2e-3
 """How far from 1 a row of probabilities may sum up."""
@@ -33,8 +33,8 @@ def check_probabilities(distiller: Distiller, observations: Sequence[Observation
         values = torch.cat([each.flatten(0, -2) for each in logits]).float()
         if _are_probabilities(values):
             findings.append(_probabilities(side, values, modules))
-        elif side == "teacher" and isinstance(distiller.teacher, Ensemble):
-            continue  # an ensemble answers with log-probabilities, and says so
+        elif side == "teacher" and isinstance(distiller.teacher, Ensemble | Told):
+            continue  # these answer with log-probabilities, and say so
         elif bool((values <= 0.0).all()) and _are_probabilities(values.exp()):
             findings.append(_log_probabilities(side, len(values)))
     return findings

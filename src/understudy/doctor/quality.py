@@ -23,8 +23,11 @@ from understudy.doctor.findings import Finding, raise_errors
 from understudy.doctor.freezing import check_freezing
 from understudy.doctor.samples import MEANINGLESS, check_rows
 from understudy.doctor.untouched import untouched
+from understudy.errors import InputError
 from understudy.teachers import stateful_teachers
 
+VALIDATION = "validation"
+"""What validation samples are called in findings."""
 WEAK = 0.2
 """Part of the way from guessing to perfection under which a teacher is called weak."""
 
@@ -33,6 +36,7 @@ def check_teacher(
     distiller: Distiller,
     val: Iterable[Any],
     *,
+    train: Iterable[Any] | None = None,
     control_metric: float | None = None,
     classes: Sequence[str] | None = None,
     batches: int = 32,
@@ -42,6 +46,8 @@ def check_teacher(
     Args:
         distiller: the set-up that is about to be trained.
         val: labelled validation data, the user's own.
+        train: the training batches: a teacher that knows no others, such as a table of pseudo-labels, is judged on
+            their labels.
         control_metric: what the student reached without the teacher on the same data, in the task's headline
             metric; None when that is not known yet.
         classes: names of the classes, to name them in findings.
@@ -55,22 +61,35 @@ def check_teacher(
     """
     if distiller.teacher is None:
         return []
-    with untouched(distiller, val):
-        observations = observe(distiller, read(distiller, val, batches))
+    with untouched(distiller, val, train):
+        where, observations = _asked(distiller, val, train, batches)
         findings = [
             *check_freezing(distiller, head(observations[0].batch, FEW_ROWS)),
             *check_rows(distiller, observations),
         ]
         if comparable(observations[0]) and not any(finding.check in MEANINGLESS for finding in findings):
-            findings += check_quality(distiller, observations, control_metric=control_metric, classes=classes)
+            against = control_metric if where == VALIDATION else None
+            findings += check_quality(distiller, observations, where=where, control_metric=against, classes=classes)
     return raise_errors(findings)
+
+
+def _asked(
+    distiller: Distiller, val: Iterable[Any], train: Iterable[Any] | None, batches: int
+) -> tuple[str, list[Observation]]:
+    """The answers to validation batches, or else to training batches; and what the samples are called."""
+    try:
+        return VALIDATION, observe(distiller, read(distiller, val, batches))
+    except InputError:
+        if train is None:
+            raise
+        return "training", observe(distiller, read(distiller, train, batches))
 
 
 def check_quality(
     distiller: Distiller,
     observations: Sequence[Observation],
     *,
-    where: str = "validation",
+    where: str = VALIDATION,
     control_metric: float | None = None,
     classes: Sequence[str] | None = None,
 ) -> list[Finding]:

@@ -16,7 +16,8 @@ from understudy.balancing import GradientNormFactors
 from understudy.distiller import Distiller
 from understudy.engine.batches import LearningLoader
 from understudy.gathering import alone
-from understudy.teachers import AverageTeacher, ModuleTeacher, Teacher
+from understudy.teachers import Teacher
+from understudy.teachers.live import live_network
 
 
 @contextmanager
@@ -80,8 +81,8 @@ def networks(teacher: Teacher | None) -> dict[str, nn.Module]:
     """
     if teacher is None:
         return {}
-    if isinstance(teacher, ModuleTeacher | AverageTeacher):
-        return {"teacher": teacher.module}
+    if (network := live_network(teacher)) is not None:
+        return {"teacher": network}
     if isinstance(teacher, nn.Module):
         return {"teacher": teacher}
     found: dict[str, nn.Module] = {}

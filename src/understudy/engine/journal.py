@@ -25,7 +25,7 @@ from understudy.engine.training import Training
 from understudy.errors import InputError
 from understudy.measure.quality import predict, quality
 from understudy.spec import digest
-from understudy.teachers import ModuleTeacher, stateful_teachers
+from understudy.teachers import ModuleTeacher, RuntimeTeacher, Teacher, stateful_teachers
 
 _FREE_TO_CHANGE = {"checkpoint_every"}
 
@@ -197,11 +197,17 @@ def training_identity(
         "objective": [term.model_dump(mode="json") for term in distiller.objective.objective.terms],
         "balance": balance.model_dump(mode="json") if balance is not None else None,
         "student": digest(student),
-        "teacher": _weights(teacher.module) if isinstance(teacher, ModuleTeacher) else type(teacher).__name__,
+        "teacher": _teacher_identity(teacher),
         "batches per epoch": batches.length,
         "loader": batches.identity,
         "processes": current.world,
     }
+
+
+def _teacher_identity(teacher: Teacher | None) -> str:
+    if isinstance(teacher, RuntimeTeacher):
+        return f"{_weights(teacher.module)} on {teacher.runtime}"  # another one rounds differently
+    return _weights(teacher.module) if isinstance(teacher, ModuleTeacher) else type(teacher).__name__
 
 
 def _weights(module: nn.Module) -> str:

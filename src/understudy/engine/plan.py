@@ -32,7 +32,7 @@ _BUDGET_SECONDS = (5.0, 60.0)
 _WORTH = 20
 """A probe may cost one part in this many of the training that it speeds up."""
 _RUNS = 3
-_MARGIN = 0.95
+MARGIN = 0.95
 """Something other than the first candidate must be this much faster, so that noise rarely decides."""
 
 
@@ -157,13 +157,18 @@ def applied(plan: Plan, student: nn.Module, teacher: ModuleTeacher | None) -> It
             teacher.precision = before
 
 
-@contextmanager
-def _executed(module: nn.Module, choice: Choice) -> Iterator[None]:
-    before = _memory_format(module)
+def execute(module: nn.Module, choice: Choice) -> None:
+    """Execute a network by a choice from now on; its precision is that of whoever calls it."""
     if choice.memory_format != "unchanged":
         _reformat(module, choice.memory_format)
     if choice.compiled:
         module.compile()
+
+
+@contextmanager
+def _executed(module: nn.Module, choice: Choice) -> Iterator[None]:
+    before = _memory_format(module)
+    execute(module, choice)
     try:
         yield
     finally:
@@ -195,15 +200,15 @@ def _teacher_work(teacher: ModuleTeacher, task: Task, batch: Callable[[], Batch]
 def _choose(work: Probed, fixed: Choice, allowed: tuple[Precision, ...], execution: Execution, steps: int) -> Choice:
     """Time the candidates in order, as many as pay; the first one is what would happen without a probe."""
     affordable = steps // (_WORTH * _RUNS)
-    candidates = _candidates(work.module, fixed, allowed, execution)[: max(affordable, 1)]
-    compiles = execution.compile and affordable > len(candidates)
-    if len(candidates) + compiles < 2:
+    tried = candidates(work.module, fixed, allowed, execution)[: max(affordable, 1)]
+    compiles = execution.compile and affordable > len(tried)
+    if len(tried) + compiles < 2:
         return fixed
     started = time.perf_counter()
     deadline = started + _BUDGET_SECONDS[0]
     timings: dict[str, float] = {}
-    best = candidates[0]
-    for candidate in candidates:
+    best = tried[0]
+    for candidate in tried:
         if timings and time.perf_counter() > deadline:
             break
         best = _faster(work, best, candidate, timings, deadline)
@@ -216,12 +221,20 @@ def _choose(work: Probed, fixed: Choice, allowed: tuple[Precision, ...], executi
 
 def _faster(work: Probed, best: Choice, candidate: Choice, timings: dict[str, float], deadline: float) -> Choice:
     milliseconds = _time(work, candidate, deadline)
-    wins = not timings or milliseconds < _MARGIN * timings[best.label]
+    wins = not timings or milliseconds < MARGIN * timings[best.label]
     timings[candidate.label] = round(milliseconds, 3)
     return candidate if wins else best
 
 
-def _candidates(module: nn.Module, fixed: Choice, allowed: tuple[Precision, ...], execution: Execution) -> list[Choice]:
+def candidates(module: nn.Module, fixed: Choice, allowed: tuple[Precision, ...], execution: Execution) -> list[Choice]:
+    """The formats and precisions that are worth trying for a network, not compiled.
+
+    Args:
+        module: the network.
+        fixed: what would happen without trying; the first one.
+        allowed: other precisions than that one's.
+        execution: what may be chosen.
+    """
     formats: tuple[MemoryFormat, ...] = (fixed.memory_format,)
     layers = list(module.modules())
     flat_images = any(isinstance(layer, nn.Conv2d) for layer in layers)

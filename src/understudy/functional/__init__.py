@@ -55,6 +55,7 @@ from understudy.functional.review import hierarchical_context_loss
 from understudy.functional.sigmoid import sigmoid_target_loss
 from understudy.functional.similarities import cross_sample_similarity_loss
 from understudy.functional.temperatures import dynamic_temperature_loss
+from understudy.functional.top_classes import merged_logits, tail_logit
 from understudy.functional.transformers import attention_map_loss, patient_loss, self_relation_loss
 from understudy.functional.virtual_teacher import virtual_teacher_loss
 
@@ -91,6 +92,7 @@ __all__ = [
     "margin_mse_loss",
     "masked_feature_loss",
     "masked_mean",
+    "merged_logits",
     "mixed_cross_entropy_loss",
     "multilevel_logit_loss",
     "neuron_selectivity_loss",
@@ -109,6 +111,7 @@ __all__ = [
     "similarity_preserving_loss",
     "soft_target_loss",
     "statistics_gap",
+    "tail_logit",
     "total_variation_loss",
     "variational_loss",
     "virtual_teacher_loss",

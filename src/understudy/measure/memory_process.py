@@ -13,9 +13,9 @@ import psutil
 import torch
 
 from understudy.errors import UnderstudyError
+from understudy.extras import imported
 from understudy.sources.artifact import load_artifact, save_artifact
 from understudy.sources.artifact_record import read_record
-from understudy.sources.extras import imported
 from understudy.sources.forward import call, moved
 from understudy.sources.model_specs import BuiltinModel
 from understudy.sources.models import build_model

@@ -33,7 +33,16 @@ from understudy.sources.splits import Subset
 from understudy.teachers import ModuleTeacher, Teacher
 
 OF_TRAINED_TEACHERS = frozenset(
-    {"teacher_quality", "class_order", "input_normalisation", "swapped", "same_samples", "temperature", "term_balance"}
+    {
+        "teacher_quality",
+        "class_order",
+        "input_normalisation",
+        "swapped",
+        "same_samples",
+        "augmented_samples",
+        "temperature",
+        "term_balance",
+    }
 )
 """Checks that mean nothing while the teacher has not been trained."""
 

@@ -15,6 +15,7 @@ from understudy.engine.training import Training
 from understudy.objective import Method, Objective
 from understudy.pipeline.stage import Context
 from understudy.pipeline.training import Shown, evaluation_loader, train_model
+from understudy.sources.loader import Loader
 from understudy.sources.model_specs import AnyModel
 from understudy.sources.splits import Split
 
@@ -96,7 +97,7 @@ def same_budget(training: Training, *, student: Split, control: Split) -> Traini
 
 
 def examination(
-    context: Context, findings: list[Finding], control: dict[str, Any] | None
+    context: Context, findings: list[Finding], control: dict[str, Any] | None, *, train: Loader | None = None
 ) -> Callable[[Distiller], None]:
     """What looks at the teacher before the student's first step.
 
@@ -104,6 +105,7 @@ def examination(
         context: the run.
         findings: where what it finds is put.
         control: the record of the control's training, which the teacher has to be better than.
+        train: the student's batches, for a teacher that knows no others.
     """
 
     def examine(distiller: Distiller) -> None:
@@ -111,6 +113,7 @@ def examination(
             check_teacher(
                 distiller,
                 evaluation_loader(context, "validation"),
+                train=train,
                 control_metric=control["last_metric"] if control else None,
                 classes=context.data.classes,
             )

@@ -16,7 +16,18 @@ import torch
 
 import understudy
 
-PACKAGES = ("torch", "torchvision", "timm", "transformers", "accelerate", "datasets", "numpy", "torchmetrics")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "numpy",
+    "torchmetrics",
+    "onnxruntime",
+    "openvino",
+)
 
 
 def environment() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from understudy.errors import InputError
+from understudy.pipeline.directory import StageDirectory
 from understudy.pipeline.elsewhere import Elsewhere
 from understudy.pipeline.stage import Context, stage_of
 from understudy.pipeline.teaching import Teaching, teacher_names
@@ -15,7 +16,7 @@ from understudy.pipeline.training import Shown, referred
 from understudy.recorder import drawn_from
 from understudy.recordings import Recording
 from understudy.sources.splits import Split
-from understudy.teachers import ModuleTeacher, Recorded, Teacher
+from understudy.teachers import ModuleTeacher, Recorded, Teacher, Told
 from understudy.views import Views
 
 RECORDING = "recording"
@@ -73,6 +74,8 @@ def shown_with(teachers: Mapping[str, Teacher], views: Views | None, split: Spli
     """
     shown: Shown | None = None
     for name, teacher in teachers.items():
+        if isinstance(teacher, Told):
+            teacher.check_answers(split.ids)
         if not isinstance(teacher, Recorded):
             continue
         mine = _shown(name, teacher.recording, split)
@@ -111,13 +114,41 @@ def _shown(name: str, recording: Recording, split: Split) -> Shown:
     return Shown(views, seed=manifest.view_seed if views else None, cycle=count or None)
 
 
+def asked_of(references: tuple[str, ...], context: Context) -> str | None:
+    """Which recordings a stage learns from, in words; None where all its teachers answer live.
+
+    Args:
+        references: its teachers, as the recipe names them.
+        context: the run.
+    """
+    recorded = [name for name in references if RECORDING in context.upstream[stage_of(name)].record]
+    return f"learnt from recorded answers, those of stage {' and '.join(recorded)}" if recorded else None
+
+
 def summary(recording: Recording) -> dict[str, Any]:
     """What there is to say of a recording in its stage's record, as JSON."""
     manifest = recording.manifest
     return {
         "path": RECORDING,
         "samples": manifest.count,
-        "views": len(recording.views),
+        "views": max(part.views for part in manifest.parts),
         "bytes": sum(shard.path.stat().st_size for shard in recording.shards()),
         "keep": manifest.keep.model_dump(mode="json"),
+        "manifest": manifest.digest(),
     }
+
+
+def is_whole(directory: StageDirectory) -> bool:
+    """Whether a `record` stage's recording is all there.
+
+    Args:
+        directory: of the stage, finished.
+
+    Raises:
+        InputError: when it cannot be read, or is not the one that the stage has made.
+    """
+    recording = Recording(directory.path / RECORDING)
+    made = directory.record.get(RECORDING, {}).get("manifest", recording.manifest.digest())
+    if recording.manifest.digest() != made:
+        raise InputError(f"{recording.folder} is not the recording that the stage has made")
+    return not recording.holes()

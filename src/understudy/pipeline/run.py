@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 
 from understudy.engine.process import Process, process
 from understudy.engine.progress import Progress
+from understudy.errors import InputError
 from understudy.pipeline.directory import RunDirectory, write_json, write_text
 from understudy.pipeline.environment import environment
 from understudy.pipeline.stage import Context, Description, Stage
@@ -19,8 +21,16 @@ from understudy.sources.data import DataSet, load_data
 from understudy.spec import digest
 
 
-def run(recipe: Description, out: Path, *, progress: Progress, text: str | None = None, extend: bool = False) -> Path:
-    """Run all stages of a recipe and leave everything in a run directory.
+def run(
+    recipe: Description,
+    out: Path,
+    *,
+    progress: Progress,
+    text: str | None = None,
+    only: Collection[str] | None = None,
+    extend: bool = False,
+) -> Path:
+    """Run all stages of a recipe, or some, and leave everything in a run directory.
 
     Finished stages whose inputs did not change are skipped; one that was interrupted goes on where its last
     checkpoint stands; one whose inputs changed is set aside under ``replaced/`` and run again.
@@ -30,6 +40,7 @@ def run(recipe: Description, out: Path, *, progress: Progress, text: str | None 
         out: the run directory, made when it does not exist.
         progress: where to tell what happens.
         text: the recipe as its author wrote it, kept beside the resolved one.
+        only: names of the stages to run, with those that they need; all when not given.
         extend: let recordings that are there grow by what the recipe asks for now, instead of setting them aside.
 
     Returns:
@@ -41,6 +52,7 @@ def run(recipe: Description, out: Path, *, progress: Progress, text: str | None 
     """
     team = process()
     directory = RunDirectory(out)
+    wanted = _with_needs(recipe.stages, only)
     with directory.held() if team.is_main else nullcontext():
         team.wait()
         data = load_data(recipe.data, task=recipe.task)
@@ -48,9 +60,17 @@ def run(recipe: Description, out: Path, *, progress: Progress, text: str | None 
             _describe(recipe, directory, text)
         digests: dict[tuple[str, int], str] = {}
         for seed in recipe.seeds:
-            for stage in recipe.stages:
+            for stage in wanted:
                 _run_stage(recipe, stage, seed, data, directory, team, progress, digests, extend=extend)
     return out
+
+
+def _with_needs(stages: Sequence[Stage], only: Collection[str] | None) -> list[Stage]:
+    """Some stages and all that they read, in the order of the recipe."""
+    wanted = {stage.name for stage in stages} if only is None else set(only)
+    for stage in reversed(stages):  # a stage needs only earlier ones
+        wanted |= set(stage.needs) if stage.name in wanted else set()
+    return [stage for stage in stages if stage.name in wanted]
 
 
 def _run_stage(
@@ -78,17 +98,25 @@ def _run_stage(
             "task": recipe.task.model_dump(mode="json"),
             "data": data.fingerprint,
             "needs": {name: digests[name, other] for name, other in needs.items()},
+            **({"outside": stage.outside} if stage.outside else {}),
         }
     )
     digests[stage.name, own_seed] = key
     place = directory.stage(stage.name, own_seed)
+    reason = None
     if place.is_done(key):
-        progress.message(f"{stage.name}, seed {own_seed}: nothing has changed, skipped")
-        return
+        try:
+            if stage.is_whole(place):
+                progress.message(f"{stage.name}, seed {own_seed}: nothing has changed, skipped")
+                return
+        except InputError as error:
+            reason = str(error)
     grows = extend and stage.answers
-    if team.is_main and not grows and place.record.get("digest", key) != key:
+    if not grows and place.record.get("digest", key) != key:
+        reason = "its inputs have changed"
+    if team.is_main and reason is not None:
         aside = directory.set_aside(place)
-        progress.message(f"{stage.name}, seed {own_seed}: its inputs have changed; the former one is in {aside}")
+        progress.message(f"{stage.name}, seed {own_seed}: {reason}; the former one is in {aside}")
     team.wait()
     context = Context(
         task=recipe.task,
@@ -106,7 +134,8 @@ def _run_stage(
 
 
 def _execute(stage: Stage, context: Context, key: str) -> None:
-    """Run a stage and keep its record true: running, then done or failed."""
+    """Run a stage and keep its record true: running, then done or failed; as it was, where it was refused to grow."""
+    former = context.directory.record
     record: dict[str, Any] = {
         "schema": 1,
         "kind": stage.kind,
@@ -126,7 +155,11 @@ def _execute(stage: Stage, context: Context, key: str) -> None:
     try:
         result = stage.run(context)
     except Exception as error:
-        note("failed", error=str(error))
+        if context.extend and former and isinstance(error, InputError):
+            if context.process.is_main:
+                context.directory.write_record(former)
+        else:
+            note("failed", error=str(error))
         raise
     note("done", **result)
     context.process.wait()

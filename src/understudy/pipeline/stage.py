@@ -80,6 +80,11 @@ class Stage(Spec):
         return ()
 
     @property
+    def outside(self) -> dict[str, str | None]:
+        """What this stage reads that is neither the recipe's data nor the run's, by path: digests of the content."""
+        return {}
+
+    @property
     def snapshot_count(self) -> int:
         """How many snapshots of its training the stage leaves beside its model."""
         return 0
@@ -88,6 +93,14 @@ class Stage(Spec):
     def network(self) -> ModelSpec | Name | None:
         """Which network the stage leaves: its description, the earlier stage whose network it keeps, or none."""
         return None
+
+    def is_whole(self, directory: StageDirectory) -> bool:  # noqa: ARG002 - what overriding stages need
+        """Whether what the finished stage has left is all there; where it is not, the stage runs again.
+
+        Raises:
+            InputError: when it cannot be read, or is not what the stage left; it is then set aside.
+        """
+        return True
 
     @abstractmethod
     def run(self, context: Context) -> dict[str, Any]:

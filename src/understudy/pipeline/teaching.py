@@ -44,10 +44,8 @@ Weighted = Annotated[dict[Reference, Share], Field(min_length=1)]
 def _form(teaching: object) -> str:
     """In which form somebody said who teaches, so that an error is about that form."""
     kind = teaching.get("kind") if isinstance(teaching, Mapping) else None
-    if isinstance(teaching, Average) or kind == "average":
-        return "Average"
-    if isinstance(teaching, Elsewhere) or kind is not None:
-        return "elsewhere"
+    if isinstance(teaching, Average | Elsewhere) or kind is not None:
+        return "kind"
     if isinstance(teaching, Mapping):
         return "weights"
     return "list" if isinstance(teaching, list | tuple) else "name"
@@ -56,8 +54,7 @@ def _form(teaching: object) -> str:
 Teaching = Annotated[
     Annotated[Reference, Tag("name")]
     | Annotated[Several, Tag("list")]
-    | Annotated[Average, Tag("Average")]
-    | Annotated[AnyElsewhere, Tag("elsewhere")]
+    | Annotated[Average | AnyElsewhere, Field(discriminator="kind"), Tag("kind")]
     | Annotated[Weighted, Tag("weights")],
     Discriminator(_form),
 ]

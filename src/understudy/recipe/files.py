@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from understudy.errors import InputError
+from understudy.pipeline.elsewhere import Elsewhere
 from understudy.recipe.problems import KeyPath, Problem, dotted
 from understudy.sources.data import DataSpec
 from understudy.sources.model_specs import (
@@ -51,7 +52,7 @@ def named_files(value: Any) -> list[tuple[str, str]]:
     for path, spec in _specs(value, ()):
         if isinstance(spec, DataSpec) and _is_local(spec.source):
             named.append((dotted((*path, "source")), spec.source))
-        elif isinstance(spec, ArtifactModel):
+        elif isinstance(spec, ArtifactModel | Elsewhere):
             named.append((dotted((*path, "path")), spec.path))
         elif isinstance(spec, Buildable) and spec.state is not None:
             named.append((dotted((*path, "state")), spec.state))
@@ -71,6 +72,8 @@ def _checks(spec: BaseModel) -> Iterator[tuple[str, Callable[[], object]]]:
         yield "source", lambda: _is_local(spec.source) and local_path(spec.source)
     elif isinstance(spec, ArtifactModel):
         yield "path", lambda: check_model(spec)
+    elif isinstance(spec, Elsewhere):
+        yield "path", spec.check
     elif isinstance(spec, Buildable):
         bare = spec.model_copy(update={"state": None})
         yield "target" if isinstance(spec, PythonModel) else "name", lambda: check_model(bare)

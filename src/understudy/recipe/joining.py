@@ -13,14 +13,15 @@ from torch import nn
 from understudy.batch import IGNORE_INDEX, Batch
 from understudy.distiller import Distiller
 from understudy.errors import InputError
+from understudy.knowledge import Knowledge
 from understudy.methods import Method
-from understudy.pipeline.elsewhere import Elsewhere
 from understudy.pipeline.stage import stage_of
-from understudy.pipeline.stages import DataFree, Distill, Mutual, Train
-from understudy.pipeline.teaching import Average, Combine, teacher_names, teacher_of
+from understudy.pipeline.stages import DataFree, Distill, Mutual, Record, Train
+from understudy.pipeline.teaching import Average, Combine, Teaching, teacher_names, teacher_of
 from understudy.pipeline.training import check_same_network
 from understudy.recipe.problems import KeyPath, Problem
 from understudy.recipe.schema import Recipe
+from understudy.recordings import Storage
 from understudy.reused_head import reuse_head
 from understudy.sources.architecture import build_architecture
 from understudy.sources.artifact import load_artifact
@@ -29,7 +30,7 @@ from understudy.sources.generator import image_shape
 from understudy.sources.loader import Loader
 from understudy.sources.model_specs import ArtifactModel, ModelSpec, TransformersModel
 from understudy.sources.opening import local_path
-from understudy.taps import layer_of
+from understudy.taps import layer_of, unreadable
 from understudy.teachers import ModuleTeacher, Teacher
 
 USUAL_SIZE = (224, 224)
@@ -54,6 +55,8 @@ def joining_problems(recipe: Recipe) -> list[Problem]:
         elif stage.network in bench.models:
             bench.models[stage.name] = bench.models[stage.network]
     for index, stage in enumerate(recipe.stages):
+        if isinstance(stage, Record):
+            bench.keep(stage, ("stages", index, "keep"))
         if isinstance(stage, Train | Distill) and stage.start is not None:
             bench.begin(stage.name, stage.start, ("stages", index, "start"))
         if isinstance(stage, Mutual):
@@ -77,6 +80,7 @@ class _Bench:
     classes: int
     is_real: bool
     models: dict[str, nn.Module] = field(default_factory=dict)
+    recordings: dict[str, Teacher] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
     def build(self, name: str, spec: ModelSpec, path: KeyPath) -> None:
@@ -124,6 +128,38 @@ class _Bench:
     def _example(self) -> Batch:
         return Batch(self.inputs, torch.full((2,), IGNORE_INDEX))
 
+    def keep(self, stage: Record, path: KeyPath) -> None:
+        """See that what the stage keeps is there, and have a teacher that answers as its recording will."""
+        teacher = self._teacher(stage.teacher, stage.combine)
+        if teacher is None:
+            return
+        found: list[Problem] = []
+        if isinstance(teacher, ModuleTeacher):
+            for layer in stage.keep.layers:
+                problems = unreadable(teacher.module, (layer,), "teacher")
+                found += [Problem((*path, "layers", layer), problem) for problem in problems]
+        if self.is_real and not found:
+            try:
+                stage.keep.check(teacher.observe(self._example, tuple(stage.keep.layers)))
+            except InputError as error:
+                found.append(Problem((*path, "top" if str(error).startswith("top:") else "layers"), str(error)))
+        self.problems += found
+        if not found:
+            self.recordings[stage.name] = _AsRecorded(teacher, stage.keep)
+
+    def _teacher(self, teaching: Teaching | None, combine: Combine) -> Teacher | None:
+        """Who teaches, with random weights; None where that is not known here."""
+        members: dict[str, Teacher] = dict(self.recordings)
+        for name in teacher_names(teaching):
+            if (network := self.models.get(stage_of(name))) is not None:
+                members[name] = ModuleTeacher(network, task=self.recipe.task)
+            if name not in members:
+                return None
+        if not teacher_names(teaching):
+            return None
+        teacher = teacher_of(teaching, members, combine=combine)
+        return None if isinstance(teacher, Average) else teacher
+
     def generate(self, path: KeyPath) -> None:
         try:
             image_shape(self.inputs)
@@ -132,15 +168,15 @@ class _Bench:
 
     def join(self, stage: Distill | DataFree, term: Method, path: KeyPath) -> None:
         reads_layers = term.wants_pairs or term.student_taps or term.teacher_taps
-        names = teacher_names(stage.teacher)
-        if isinstance(stage.teacher, Elsewhere):
+        student = self.models.get(stage.name)
+        if not reads_layers or student is None:
             return
-        if not reads_layers or not {stage.name, *map(stage_of, names)} <= set(self.models):
+        if isinstance(stage.teacher, Average):
+            self._try(student, stage.teacher.of(student, self.recipe.task), term, path)
             return
-        student, task = self.models[stage.name], self.recipe.task
-        members = {name: ModuleTeacher(self.models[stage_of(name)], task=task) for name in names}
-        teacher = teacher_of(stage.teacher, members, combine=_combine(stage))
-        self._try(student, teacher.of(student, task) if isinstance(teacher, Average) else teacher, term, path)
+        teacher = self._teacher(stage.teacher, _combine(stage))
+        if teacher is not None or stage.teacher is None:
+            self._try(student, teacher, term, path)
 
     def _try(self, student: nn.Module, teacher: nn.Module | Teacher | None, term: Method, path: KeyPath) -> None:
         """Join two networks by one term."""
@@ -148,6 +184,19 @@ class _Bench:
             Distiller(student, teacher, term, example=self._example, task=self.recipe.task)
         except InputError as error:
             self.problems += [Problem((*path, *_blamed(term, line)), line) for line in str(error).splitlines()]
+
+
+@dataclass(frozen=True)
+class _AsRecorded:
+    """A teacher whose answers have been kept and read again."""
+
+    teacher: Teacher
+    storage: Storage
+
+    def observe(self, batch: Batch, taps: tuple[str, ...] = ()) -> Knowledge:
+        answer = self.teacher.observe(batch, tuple(self.storage.layers))
+        classes = answer.logits.shape[-1]
+        return self.storage.decode(self.storage.encode(answer), classes=classes, layers=taps)
 
 
 def _combine(stage: Distill | DataFree) -> Combine:

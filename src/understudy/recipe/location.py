@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 
 from understudy.recipe.annotations import (
     Model,
@@ -67,6 +67,8 @@ def locate(root: type[BaseModel], place: Sequence[str | int]) -> Location:
 def _member(members: Sequence[Any], label: str) -> Any:
     """The member of a union that pydantic calls by this label."""
     for member in members:
+        if any(isinstance(item, Tag) and item.tag == label for item in get_args(member)):
+            return member
         if discriminator(bare(member)) is not None and label.startswith("tagged-union["):
             return member
         model = model_of(member)

@@ -24,7 +24,7 @@ def misplaced(stages: Mapping[KeyPath, Stage | str]) -> list[tuple[KeyPath, str]
     earlier: dict[str, KeyPath] = {}
     without_model: dict[str, str] = {}
     snapshots: dict[str, int] = {}
-    answering: set[str] = set()
+    answering: dict[str, str] = {}
     for (path, stage), name in zip(stages.items(), names, strict=True):
         if isinstance(stage, Stage):
             for reference in dict.fromkeys(stage.reads):
@@ -34,12 +34,13 @@ def misplaced(stages: Mapping[KeyPath, Stage | str]) -> list[tuple[KeyPath, str]
                     message = _dangling(stage, needed, earlier=list(earlier), all_names=names)
                 elif needed in without_model and not (reference in stage.asks and needed in answering):
                     message = f"stage {needed!r} ({without_model[needed]}) leaves no model; name one that does"
+                    message += f", such as {answering[needed]!r}, which it records" if needed in answering else ""
                 else:
                     message = _no_snapshot(reference, snapshots.get(needed))
                 if message:
                     problems.append((where, message))
             snapshots[name] = stage.snapshot_count
-            answering |= {name} if stage.answers else set()
+            answering |= {name: ", ".join(stage.reads)} if stage.answers else {}
             if type(stage).network is Stage.network:  # asked of the kind: a stage that is not valid may have no model
                 without_model[name] = stage.kind
         if name in earlier:

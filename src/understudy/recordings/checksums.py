@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -39,13 +40,13 @@ def input_checksums(inputs: Any) -> Tensor:
 
 def _weighted_sum(tensor: Tensor) -> Tensor:
     """int64 (n,): the sum of all words of a sample, each times an odd number that goes with its place."""
-    words = _words(tensor.detach().reshape(len(tensor), -1).contiguous())
+    words = _words(tensor.detach().reshape(len(tensor), math.prod(tensor.shape[1:])).contiguous())
     factors = random_bits(torch.arange(words.shape[1], device=words.device)) | 1
     return torch.cat([(part * factors).sum(1) for part in words.split(_AT_ONCE)])
 
 
 def _words(flat: Tensor) -> Tensor:
-    """Whole numbers with the bits of a sample."""
-    if not flat.is_floating_point():
-        return flat
-    return flat.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()])
+    """Whole numbers of at most 32 bits with the bits of a sample; the highest of 64 would be lost in a product."""
+    if flat.element_size() == 1:
+        return flat.view(torch.uint8)
+    return flat.view(torch.int16 if flat.element_size() == 2 else torch.int32)

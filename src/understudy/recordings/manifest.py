@@ -11,10 +11,12 @@ from pydantic import Field, ValidationError
 from understudy.errors import InputError
 from understudy.files import replacing
 from understudy.recordings.storage import Storage
-from understudy.spec import Spec
+from understudy.spec import Spec, digest
 from understudy.views import Views
 
 NAME = "manifest.json"
+_DIGEST = "digest"
+"""The key beside the fields that holds their digest, so that a file that was damaged is known; it may be left out."""
 
 
 @final
@@ -48,6 +50,8 @@ class Manifest(Spec):
     """What the teacher is called."""
     weights: str | None = None
     """A digest of everything that the teacher's answers depend on beside its inputs."""
+    runtime: str | None = None
+    """What executed the teacher when the recording was begun. It is not compared: others only round differently."""
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
     """Names of the classes, in the order of the logits."""
     probabilities: bool = False
@@ -75,12 +79,14 @@ class Manifest(Spec):
         return max(part.last for part in self.parts)
 
     def differences(self, other: Manifest) -> list[str]:
-        """In what another manifest differs, apart from its samples: each field with both values.
+        """In what another manifest differs, apart from its samples and its runtime: each field with both values.
 
         Args:
             other: what is expected.
         """
-        mine, theirs = (_flat(each.model_dump(mode="json", exclude={"parts", "samples"})) for each in (self, other))
+        mine, theirs = (
+            _flat(each.model_dump(mode="json", exclude={"parts", "samples", "runtime"})) for each in (self, other)
+        )
         unknown = {name for name in mine | theirs if mine.get(name, "") is None or theirs.get(name, "") is None}
         if self.weights is not None and self.weights == other.weights:
             unknown.add("teacher")  # what it is called makes no difference then
@@ -101,9 +107,17 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise InputError(f"there is no recording in {folder}: expected a file {NAME} there")
     try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except (ValidationError, OSError) as error:
+        content = json.loads(path.read_bytes())
+        written = content.pop(_DIGEST, None) if isinstance(content, dict) else None
+        manifest = Manifest.model_validate(content)
+    except (ValueError, OSError) as error:
         raise InputError(f"{path} is not a manifest that this version reads: {_reason(error)}") from error
+    if written is not None and written != digest(content):
+        raise InputError(
+            f"{path} is damaged: its digest is {digest(content)}, it says {written}. Take an intact copy, record "
+            f"again, or leave `{_DIGEST}` out of a file that was changed on purpose"
+        )
+    return manifest
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -113,7 +127,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         RunError: when the disk does not take it.
     """
     with replacing(folder / NAME) as temporary:
-        temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        content = manifest.model_dump(mode="json")
+        text = json.dumps({**content, _DIGEST: digest(content)}, indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -132,8 +148,8 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _reason(error: ValidationError | OSError) -> str:
-    if isinstance(error, OSError):
+def _reason(error: ValueError | OSError) -> str:
+    if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +11,17 @@ from typing import final
 import torch
 from torch import Tensor
 
-from understudy.errors import InputError
+from understudy.errors import InputError, listing
+from understudy.recordings.again import how_to_record
 from understudy.recordings.manifest import Part, read_manifest
 from understudy.recordings.samples import read_samples
 from understudy.recordings.shards import Shard, find_shards
 
 _IN_MEMORY = 64 * 1024**2
 """A view that takes fewer bytes is read once and kept: many small reads cost more than they save."""
+
+_Form = tuple[torch.dtype, torch.Size]
+"""Type and shape of a tensor's row."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,8 @@ class Recording:
         if holes:
             more = f" and {len(holes) - 1} more" if len(holes) > 1 else ""
             raise InputError(
-                f"the recording in {self.folder} is not whole: {holes[0]}{more} are missing. Record again: only what "
-                "is missing is recorded"
+                f"the recording in {self.folder} is not whole: {holes[0]}{more} are missing. Record "
+                f"again, {how_to_record(self.folder)}: only what is missing is recorded"
             )
 
     def rows(self, ids: Tensor, view: int | None, names: Sequence[str]) -> dict[str, Tensor]:
@@ -112,17 +116,22 @@ class Recording:
                 known = ", ".join("as they are" if each is None else str(each) for each in self.views)
                 raise InputError(
                     f"the recording in {self.folder} has no samples {shown}; its views are: {known}. Train on those "
-                    "views, or record more with --extend"
+                    "views (a Loader of the same `views`, `view_seed` and `cycle`), or record more with --extend"
                 )
-            found = self._views[view] = _View(shards)
+            keep = self.manifest.keep
+            found = self._views[view] = _View(
+                shards, keep.names(tuple(keep.layers)), keep.widths(len(self.manifest.classes))
+            )
         return found
 
 
 class _View:
     """The rows of one view."""
 
-    def __init__(self, shards: list[Shard]) -> None:
-        self._shards = shards
+    def __init__(self, shards: list[Shard], names: Sequence[str], widths: Mapping[str, int]) -> None:
+        self._shards, self._names, self._widths = shards, names, widths
+        self._known: set[int] = set()
+        self._forms: dict[str, _Form] = {}
         self._firsts = torch.tensor([shard.first for shard in shards])
         self._lasts = torch.tensor([shard.last for shard in shards])
         gapless = bool((self._firsts[1:] == self._lasts[:-1]).all())
@@ -141,8 +150,8 @@ class _View:
             local = positions - self._firsts[0]
             return {name: self._joined[name].index_select(0, local) for name in names if name in self._joined}
         found: dict[str, Tensor] = {}
-        for number in shard.unique().tolist():
-            tensors, where = self._shards[number].tensors, (shard == number).nonzero().flatten()
+        for number in shard.unique().tolist() or [0]:
+            tensors, where = self._tensors(number), (shard == number).nonzero().flatten()
             local = positions.index_select(0, where) - self._firsts[number]
             for name in names:
                 if name in tensors:
@@ -153,8 +162,39 @@ class _View:
 
     @cached_property
     def _joined(self) -> dict[str, Tensor]:
-        first = self._shards[0].tensors
-        return {name: torch.cat([shard.tensors[name] for shard in self._shards]) for name in first}
+        all_of_them = [self._tensors(number) for number in range(len(self._shards))]
+        return {name: torch.cat([tensors[name] for tensors in all_of_them]) for name in all_of_them[0]}
+
+    def _tensors(self, number: int) -> Mapping[str, Tensor]:
+        """Those of a shard; when it is first used it is compared with what the manifest says, and with the others."""
+        shard = self._shards[number]
+        if number not in self._known:
+            forms = {name: (tensor.dtype, tensor.shape[1:]) for name, tensor in shard.tensors.items()}
+            missing = [name for name in self._names if name not in forms]
+            if missing:
+                raise InputError(
+                    f"{shard.path} has no tensor {listing(missing)}, which the manifest says is kept; it has "
+                    f"{listing(list(forms))}"
+                )
+            for name, width in self._widths.items():
+                if forms[name][1][-1:] != (width,):
+                    raise InputError(
+                        f"{shard.path} holds {name!r} as {_form(forms[name])}, expected {width} numbers in a row, as "
+                        "the manifest says"
+                    )
+            first = self._forms = self._forms or forms
+            if forms != first:
+                name = next(name for name in forms | first if forms.get(name) != first.get(name))
+                raise InputError(
+                    f"{shard.path} differs from the other files of this view: it holds {name!r} as "
+                    f"{_form(forms.get(name))}, expected {_form(first.get(name))}"
+                )
+            self._known.add(number)
+        return shard.tensors
+
+
+def _form(form: _Form | None) -> str:
+    return f"{form[0]} {('rows', *form[1])}" if form is not None else "nothing"
 
 
 def _holes(shards: list[Shard], part: Part) -> list[tuple[int, int]]:

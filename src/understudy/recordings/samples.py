@@ -45,16 +45,30 @@ class Samples:
         Raises:
             InputError: naming those that are not there.
         """
-        ordered, order = self._index
-        places = torch.searchsorted(ordered, ids).clamp_(max=len(ordered) - 1)
-        strange = ordered.index_select(0, places) != ids
+        places, strange = self.find(ids)
         if strange.any():
             shown = ", ".join(str(int(one)) for one in ids[strange][:4])
             raise InputError(
                 f"{int(strange.sum())} of {len(ids)} samples of the batch are not in the recording (ids {shown}); "
                 "record them too, or train on the samples that were recorded"
             )
-        return places if order is None else order.index_select(0, places)
+        return places
+
+    def double(self) -> Tensor:
+        """The ids that are there more than once."""
+        ordered, _ = self._index
+        return ordered[1:][ordered[1:] == ordered[:-1]].unique()
+
+    def find(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Where some samples stand, and which of them are not there, bool (n,); the position of those means nothing.
+
+        Args:
+            ids: int64 (n,).
+        """
+        ordered, order = self._index
+        places = torch.searchsorted(ordered, ids).clamp_(max=len(ordered) - 1)
+        strange = ordered.index_select(0, places) != ids
+        return (places if order is None else order.index_select(0, places)), strange
 
     @cached_property
     def _index(self) -> tuple[Tensor, Tensor | None]:
@@ -106,11 +120,11 @@ def read_samples(path: Path, count: int) -> Samples:
             f"{path} holds ids {tuple(ids.shape)} {ids.dtype} and targets {tuple(targets.shape)}; expected int64, "
             f"({count},), as the manifest says"
         )
-    known, times = ids.unique(return_counts=True)
-    if len(known) < len(ids):
-        double = known[times > 1]
+    samples = Samples(ids, targets.long())
+    if len(double := samples.double()):
+        times = int((ids == double[0]).sum())
         raise InputError(
-            f"{path}: sample {int(double[0])} is there {int(times.max())} times ({len(double)} ids are double); "
-            "expected each id once"
+            f"{path}: sample {int(double[0])} is there {times} times ({len(double)} ids are double); expected each id "
+            "once"
         )
-    return Samples(ids, targets.long())
+    return samples

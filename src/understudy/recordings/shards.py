@@ -72,10 +72,10 @@ class Shard:
         except SafetensorError as error:
             raise InputError(f"{self.path} is not a whole safetensors file ({error})") from error
         for name, tensor in found.items():
-            if len(tensor) != self.last - self.first:
+            if tensor.shape[:1] != (self.last - self.first,):
                 raise InputError(
-                    f"{self.path} holds {len(tensor)} rows of {name!r}, expected {self.last - self.first} as its name "
-                    "says"
+                    f"{self.path} holds {name!r} {tuple(tensor.shape)}, expected {self.last - self.first} rows as its "
+                    "name says"
                 )
         return found
 

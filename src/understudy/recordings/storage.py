@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from understudy.errors import InputError
+from understudy.errors import InputError, listing
 from understudy.functional.top_classes import tail_logit
 from understudy.knowledge import Knowledge, TopClasses
 from understudy.spec import Spec
@@ -24,6 +24,8 @@ what is added to the name of an int8 tensor for the numbers that its rows are mu
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
 _INT8 = 127.0
+_LEAST = _INT8 * torch.finfo(torch.float32).tiny
+"""A row that is no greater is kept as zeros: its scale would have lost its digits, or be zero itself."""
 
 
 @final
@@ -50,6 +52,17 @@ class Storage(Spec):
             raise ValueError("`temperatures` are those of the tail that `top` leaves; with all classes there is none")
         return self
 
+    @model_validator(mode="after")
+    def _names_apart(self) -> Storage:
+        names = [INPUTS, *self.names(tuple(self.layers))]
+        doubles = sorted({name for name in names if names.count(name) > 1})
+        if doubles:
+            raise ValueError(
+                f"a file would hold two tensors called {listing(doubles)}: the output of a layer, and one of the "
+                "recording's own; leave the layer out"
+            )
+        return self
+
     @property
     def tail_temperatures(self) -> tuple[float, ...]:
         """Those of the columns of the tails: 1 comes first."""
@@ -59,7 +72,7 @@ class Storage(Spec):
         """Refuse what cannot be kept of a teacher's answers.
 
         Raises:
-            InputError: for as many likeliest classes as there are, or more.
+            InputError: for as many likeliest classes as there are, or more, or a layer without a row per sample.
         """
         classes = answer.logits.shape[-1]
         if self.top is not None and self.top >= classes:
@@ -67,6 +80,13 @@ class Storage(Spec):
                 f"top: {self.top} of {classes} classes leaves no tail; expected fewer than {classes}, or leave `top` "
                 "out to keep them all"
             )
+        for path in self.layers:
+            shape = tuple(answer.features[path].shape)
+            if shape[:1] != answer.logits.shape[:1]:
+                raise InputError(
+                    f"layer {path!r} gives {shape} for {len(answer.logits)} samples; expected one row for each. Leave "
+                    "it out of `layers`"
+                )
 
     def encode(self, answer: Knowledge) -> dict[str, Tensor]:
         """The tensors that are kept of a batch's answers, on the CPU.
@@ -81,8 +101,10 @@ class Storage(Spec):
         found: dict[str, Tensor] = {}
         if self.top is not None:
             values, kept = logits.topk(self.top, dim=-1)
-            tails = [tail_logit(logits, kept, temperature=each) for each in self.tail_temperatures]
-            found[TAILS] = torch.stack(tails, -1).float().cpu()
+            tails = torch.stack([tail_logit(logits, kept, temperature=each) for each in self.tail_temperatures], -1)
+            if not tails.isfinite().all():
+                raise InputError(f"the teacher's {TAILS} hold NaN or infinity; expected finite logits of all classes")
+            found[TAILS] = tails.float().cpu()
             found[KEPT] = kept.to(torch.int16 if logits.shape[-1] <= 2**15 else torch.int32).cpu()
             logits = values
         found |= self._packed(LOGITS, logits, rows=logits.ndim - 1)
@@ -113,14 +135,25 @@ class Storage(Spec):
         scales = tuple(name + SCALE for name in packed) if self.dtype == "int8" else ()
         return packed + scales + ((KEPT, TAILS) if self.top is not None else ())
 
+    def widths(self, classes: int) -> dict[str, int]:
+        """The last dimension of the tensors for which it is known.
+
+        Args:
+            classes: how many there are.
+        """
+        if self.top is None:
+            return {LOGITS: classes}
+        return {LOGITS: self.top, KEPT: self.top, TAILS: len(self.tail_temperatures)}
+
     def _packed(self, name: str, values: Tensor, *, rows: int) -> dict[str, Tensor]:
         """One tensor in the type in which it is kept; for int8 with a scale for each index of the first ``rows``."""
         values = values.float()
-        greatest = values.abs().amax(tuple(range(rows, values.ndim)), keepdim=True)
+        within = tuple(range(rows, values.ndim))
+        greatest = values.abs().amax(within, keepdim=True) if within else values.abs()
         if not greatest.isfinite().all():
             raise InputError(f"the teacher's {name} hold NaN or infinity; expected finite numbers")
         if self.dtype == "int8":
-            scale = (greatest / _INT8).where(greatest > 0, 1.0)
+            scale = (greatest / _INT8).where(greatest > _LEAST, 1.0)
             packed = (values / scale).round_().to(torch.int8)
             return {name: packed.cpu(), name + SCALE: scale.flatten(rows - 1).cpu()}
         dtype = _DTYPES[self.dtype]

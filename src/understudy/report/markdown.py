@@ -122,6 +122,8 @@ def _run(run: Run, *, several: bool) -> list[str]:
     blocks = [f"## {title}"]
     if lines:
         blocks.append(_grid(["Stage", "Kind", "Seed", "Status", "Time"], lines, left=2))
+    if told := dict.fromkeys((stage.name, stage.description) for stage in run.stages if stage.description):
+        blocks.append(_bullets([f"**{escape(name)}**: {escape(text)}" for name, text in told]))
     if run.environment:
         blocks.append(_bullets([f"{escape(name)}: {escape(value)}" for name, value in machine(run.environment)]))
     if run.recipe:

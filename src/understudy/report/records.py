@@ -25,6 +25,17 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+class RecordingFile(_Record):
+    """What a `record` stage has kept of a teacher's answers."""
+
+    path: str
+    samples: int
+    views: int
+    """How many augmented ones of each training sample; 0: as they are."""
+    bytes: int
+    keep: dict[str, Any]
+
+
 class StageFile(_Record):
     """``stage.json``: one stage with one seed."""
 
@@ -39,6 +50,7 @@ class StageFile(_Record):
     data: str | None = None
     teacher: Annotated[list[str], BeforeValidator(_as_list)] = []
     pictures: dict[str, str] = {}
+    recording: RecordingFile | None = None
     error: str | None = None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from understudy.errors import InputError, nearest
-from understudy.sources.extras import imported
+from understudy.extras import imported
 from understudy.sources.hub import cache_when_unreachable
 from understudy.sources.model_specs import TimmModel
 from understudy.sources.preprocess import Preprocess

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from understudy.errors import InputError, listing, nearest
-from understudy.sources.extras import imported
+from understudy.extras import imported
 from understudy.sources.hub import reachable
 from understudy.sources.model_specs import TorchvisionModel
 from understudy.sources.preprocess import Preprocess

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from understudy.errors import InputError, listing, nearest
-from understudy.sources.extras import imported
+from understudy.extras import imported
 from understudy.sources.hub import cache_when_unreachable
 from understudy.sources.model_specs import TransformersModel
 from understudy.sources.preprocess import Preprocess

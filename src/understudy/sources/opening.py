@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from understudy.errors import InputError, nearest
+from understudy.files import neighbours
 
 if TYPE_CHECKING:
     import datasets
@@ -29,8 +30,7 @@ def local_path(source: str) -> Path | None:
         return path
     written_as_path = source.startswith((".", "~", "/")) or path.is_absolute() or source.count("/") > 1
     if written_as_path or path.suffix.lower() in (*_BUILDERS, ".npz"):
-        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise InputError(f"there is no file or folder {source!r}{nearest(path.name, beside)}")
+        raise InputError(f"there is no file or folder {source!r}{nearest(path.name, neighbours(path))}")
     return None
 
 

@@ -3,8 +3,22 @@
 from understudy.teachers.average import AverageTeacher
 from understudy.teachers.ensemble import Ensemble
 from understudy.teachers.module import ModuleTeacher
+from understudy.teachers.onnx import OnnxTeacher
 from understudy.teachers.recorded import Recorded
+from understudy.teachers.runtimes import RuntimeTeacher
 from understudy.teachers.stateful import StatefulTeacher, stateful_teachers
 from understudy.teachers.teacher import Teacher
+from understudy.teachers.told import Told
 
-__all__ = ["AverageTeacher", "Ensemble", "ModuleTeacher", "Recorded", "StatefulTeacher", "Teacher", "stateful_teachers"]
+__all__ = [
+    "AverageTeacher",
+    "Ensemble",
+    "ModuleTeacher",
+    "OnnxTeacher",
+    "Recorded",
+    "RuntimeTeacher",
+    "StatefulTeacher",
+    "Teacher",
+    "Told",
+    "stateful_teachers",
+]

@@ -9,10 +9,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from understudy.batch import Batch
+from understudy.batch import IGNORE_INDEX, Batch
 from understudy.errors import InputError, listing
 from understudy.knowledge import Knowledge, TopClasses
 from understudy.recordings import Recording
+from understudy.recordings.again import how_to_record
 from understudy.recordings.checksums import input_checksums
 from understudy.recordings.storage import INPUTS
 
@@ -22,7 +23,7 @@ class Recorded:
     """A teacher that was recorded (see :func:`understudy.record`): it answers by the ids of the samples.
 
     Only the rows of a batch are read. Files are verified when they are first used. In the first batch of each view the
-    inputs are compared, bit for bit, with those that the teacher was shown.
+    inputs are compared, bit for bit, with those that the teacher was shown, and the labels with those there were.
 
     Args:
         recording: the folder, or what was opened already.
@@ -35,6 +36,12 @@ class Recorded:
         self.recording = recording if isinstance(recording, Recording) else Recording(recording)
         self.recording.check_whole()
         self._compared: set[int | None] = set()
+        self._uncompared: set[int | None] = set()
+
+    @property
+    def certain(self) -> bool:
+        """Whether all views that were asked for so far showed, bit for bit, what the teacher had been shown."""
+        return bool(self._compared) and not self._uncompared
 
     def observe(self, batch: Batch, taps: tuple[str, ...] = ()) -> Knowledge:
         """What the teacher answered when it was shown these samples in this view.
@@ -59,13 +66,33 @@ class Recorded:
         names = (*manifest.keep.names(taps), *([INPUTS] if compare else []))
         rows = self.recording.rows(batch.ids.cpu(), batch.view, names)
         if compare:
+            self._compare_labels(batch)
             self._compare(batch, rows.get(INPUTS))
         answer = manifest.keep.decode(rows, classes=len(manifest.classes), layers=taps)
         return _on(answer, batch.ids.device)
 
+    def _compare_labels(self, batch: Batch) -> None:
+        """Refuse samples that were labelled otherwise, and so may be others, or of other classes."""
+        targets = batch.targets if batch.label_pairs is None else batch.label_pairs[..., 0]
+        samples = self.recording.samples
+        if batch.ids is None or targets is None or targets.shape != batch.ids.shape:
+            return
+        recorded, now = samples.targets[samples.positions(batch.ids.cpu())], targets.cpu()
+        strange = (recorded != now) & (recorded != IGNORE_INDEX) & (now != IGNORE_INDEX)
+        if strange.any():
+            sample = int(strange.nonzero()[0])
+            raise InputError(
+                f"{int(strange.sum())} of {len(now)} samples are labelled otherwise than when "
+                f"{self.recording.folder} was recorded: sample {int(batch.ids[sample])} had label "
+                f"{int(recorded[sample])}, now {int(now[sample])}. Expected the same data, with the classes in the "
+                "same order; record again for these"
+            )
+
     def _compare(self, batch: Batch, recorded: Tensor | None) -> None:
         assert batch.ids is not None
-        if recorded is not None:
+        if recorded is None:
+            self._uncompared.add(batch.view)
+        else:
             strange = input_checksums(batch.inputs).cpu() != recorded
             if strange.any():
                 shown = ", ".join(str(int(one)) for one in batch.ids.cpu()[strange][:4])
@@ -73,7 +100,8 @@ class Recorded:
                 raise InputError(
                     f"{int(strange.sum())} of {len(strange)} samples {view} are not what the teacher was shown when "
                     f"{self.recording.folder} was recorded (ids {shown}). Expected the same data, size of images, "
-                    f"views, and seed of the views ({self.recording.manifest.view_seed}); record again for these"
+                    f"views, and seed of the views ({self.recording.manifest.view_seed}); or record again for these: "
+                    f"{how_to_record(self.recording.folder)}"
                 )
         self._compared.add(batch.view)
 

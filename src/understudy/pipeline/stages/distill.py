@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal, final
 
 from pydantic import model_validator
@@ -9,11 +10,14 @@ from torch import nn
 
 from understudy.balancing import AnyBalance
 from understudy.doctor import Finding, TeacherWatch
+from understudy.engine.runtimes import Runtime
 from understudy.engine.training import Training
 from understudy.methods import AnyMethod
 from understudy.objective import Objective
 from understudy.pipeline.control import comparison_record, examination, harm, train_control
-from understudy.pipeline.recorded import behind, shown_with, teachers_of
+from understudy.pipeline.elsewhere import Elsewhere
+from understudy.pipeline.recorded import asked_of, behind, shown_with, teachers_of
+from understudy.pipeline.runtimes import on_runtime, runtime_problems
 from understudy.pipeline.stage import Context, Reference, Stage, stage_of
 from understudy.pipeline.teaching import (
     Average,
@@ -24,7 +28,7 @@ from understudy.pipeline.teaching import (
     teacher_of,
     teaching_problems,
 )
-from understudy.pipeline.training import referred, train_model
+from understudy.pipeline.training import referred, train_loader, train_model
 from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.splits import Subset
 from understudy.spec import refuse
@@ -43,6 +47,9 @@ class Distill(Stage):
     combine: Combine = "mean"
     """How several teachers answer together: the `mean` of their probabilities, or for each sample the most `confident`
     one's. A term with a `teacher` of its own asks that one alone."""
+    runtime: Runtime = "pytorch"
+    """What executes a live teacher: `auto` tries PyTorch's formats, OpenVINO and ONNX Runtime, as far as installed, and
+    takes the fastest of those that agree; `openvino` or `onnxruntime` takes that one. Layers are PyTorch's to give."""
     model: AnyModel
     """Which network the student is."""
     objective: tuple[AnyMethod, ...]
@@ -71,6 +78,12 @@ class Distill(Stage):
         problems = asking_problems(self.objective, self.teacher) + teaching_problems(self.teacher, self.combine)
         if self.reuse_head and not isinstance(self.teacher, str):
             problems.append((("reuse_head",), "is about the classifier of one teacher; name one stage as the teacher"))
+        if isinstance(self.teacher, Elsewhere) and not self.teacher.has_layers:
+            kind, readers = self.teacher.kind, _readers(self.objective)
+            problems += [
+                (("teacher",), f"{label} reads layers of its teacher, and {kind} has none") for label in readers
+            ]
+        problems += runtime_problems(self.runtime, self.teacher, _readers(self.objective))
         refuse(problems)
         if self.balance is not None:
             Objective(self.objective, self.balance)
@@ -85,6 +98,11 @@ class Distill(Stage):
     def reads(self) -> tuple[str, ...]:
         """The teachers, and what it starts from."""
         return (*teacher_names(self.teacher), *([self.start] if self.start is not None else []))
+
+    @property
+    def outside(self) -> dict[str, str | None]:
+        """A teacher from elsewhere."""
+        return {self.teacher.path: self.teacher.content} if isinstance(self.teacher, Elsewhere) else {}
 
     @property
     def asks(self) -> tuple[str, ...]:
@@ -108,6 +126,13 @@ class Distill(Stage):
         names = teacher_names(self.teacher)
         members = teachers_of(self.teacher, context)
         shown = shown_with(members, self.views, split)
+        members, execution = on_runtime(
+            members,
+            self.runtime,
+            context,
+            lambda: context.task.batch(next(iter(train_loader(context, split, self.training, shown)))),
+            layers=bool(_readers(self.objective)),
+        )
         control = None
         if self.control:
             control = train_control(
@@ -117,7 +142,7 @@ class Distill(Stage):
                 split=split,
                 training=self.training,
                 own_training=self.control_training,
-                shown=shown,
+                shown=replace(shown, cycle=None),  # it asks nobody, so that it sees new views as beside a live teacher
                 start=self._origin(context),
             )
         teacher = teacher_of(self.teacher, members, combine=self.combine)
@@ -135,12 +160,14 @@ class Distill(Stage):
             title="student",
             start=self._origin(context),
             reuses_head_of=referred(names[0], context) if self.reuse_head else None,
-            before=examination(context, findings, control),
+            before=examination(context, findings, control, train=train_loader(context, split, self.training, shown)),
         )
         watch.check()
         findings += harm(context, student, control, terms=self.objective)
         return {
             **comparison_record(context, student, control, findings),
+            **execution,
+            "description": asked_of(names, context),
             "teacher": behind(names, context),
             "control_lacks": _without_teacher(self.teacher),
             "start": self.start,
@@ -149,6 +176,11 @@ class Distill(Stage):
 
     def _origin(self, context: Context) -> nn.Module | None:
         return referred(self.start, context) if self.start is not None else None
+
+
+def _readers(objective: tuple[AnyMethod, ...]) -> list[str]:
+    """The terms that read layers of a teacher."""
+    return [term.label for term in objective if term.teacher_taps or (term.wants_pairs and term.needs_teacher)]
 
 
 def _without_teacher(teacher: Teaching | None) -> str | None:

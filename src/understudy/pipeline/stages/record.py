@@ -7,8 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal, final
 
 from pydantic import Field, model_validator
 
+from understudy.engine.runtimes import Runtime
 from understudy.errors import InputError
-from understudy.pipeline.recorded import RECORDING, summary, teachers_of
+from understudy.pipeline.directory import StageDirectory
+from understudy.pipeline.elsewhere import Elsewhere
+from understudy.pipeline.recorded import RECORDING, is_whole, summary, teachers_of
+from understudy.pipeline.runtimes import on_runtime, runtime_problems
 from understudy.pipeline.stage import Context, Stage, stage_of
 from understudy.pipeline.teaching import (
     Average,
@@ -20,6 +24,7 @@ from understudy.pipeline.teaching import (
 )
 from understudy.recorder import Team, record
 from understudy.recordings import Storage
+from understudy.sources.loader import Loader
 from understudy.sources.splits import Subset
 from understudy.spec import refuse
 from understudy.views import Views
@@ -43,6 +48,9 @@ class Record(Stage):
     """The stage whose model is asked; a list of several, or a mapping with the weight of each."""
     combine: Combine = "mean"
     """How several teachers answer together, see `distill`."""
+    runtime: Runtime = "pytorch"
+    """What executes a live teacher: `auto` tries PyTorch's formats, OpenVINO and ONNX Runtime, as far as installed, and
+    takes the fastest of those that agree; `openvino` or `onnxruntime` takes that one. Layers are PyTorch's to give."""
     subset: Subset | None = None
     """Which part of the training data; everything when left out."""
     views: Views | None = None
@@ -61,6 +69,9 @@ class Record(Stage):
             problems.append((("teacher",), "an average of the student exists only while it trains; name a stage"))
         if self.count > 1 and (self.views is None or not self.views.changes):
             problems.append((("count",), f"{self.count} views without augmentation are all the same; give `views`"))
+        if self.keep.layers and isinstance(self.teacher, Elsewhere) and not self.teacher.has_layers:
+            problems.append((("keep", "layers"), f"{self.teacher.kind} has none; only a PyTorch model has layers"))
+        problems += runtime_problems(self.runtime, self.teacher, ["keep.layers"] * bool(self.keep.layers))
         if self.keep.layers and len(teacher_names(self.teacher)) > 1:
             problems.append((("keep", "layers"), "several teachers have no layers in common; record each by itself"))
         refuse(problems)
@@ -75,6 +86,19 @@ class Record(Stage):
     def reads(self) -> tuple[str, ...]:
         """The teachers."""
         return teacher_names(self.teacher)
+
+    @property
+    def outside(self) -> dict[str, str | None]:
+        """A teacher from elsewhere."""
+        return {self.teacher.path: self.teacher.content} if isinstance(self.teacher, Elsewhere) else {}
+
+    def is_whole(self, directory: StageDirectory) -> bool:
+        """Whether every answer is there.
+
+        Raises:
+            InputError: when the recording cannot be read, or is not the one that the stage has made.
+        """
+        return is_whole(directory)
 
     def run(self, context: Context) -> dict[str, Any]:
         """Leave the recording in ``recording/``.
@@ -92,12 +116,21 @@ class Record(Stage):
                 last = time.monotonic()
                 context.progress.message(f"{self.name}: {done:,} of {total:,} answers")
 
-        teacher = teacher_of(self.teacher, teachers_of(self.teacher, context), combine=self.combine)
+        split = context.data.train.subset(subset, context.seed)
+        members, execution = on_runtime(
+            teachers_of(self.teacher, context),
+            self.runtime,
+            context,
+            lambda: next(iter(Loader(split, batch_size=self.batch_size, shuffle=False, views=self.views))),
+            layers=bool(self.keep.layers),
+        )
+        teacher = teacher_of(self.teacher, members, combine=self.combine)
         if teacher is None or isinstance(teacher, Average):
             raise InputError(f"stage {self.name!r} has no teacher to record")
+        name = self.teacher.path if isinstance(self.teacher, Elsewhere) else ", ".join(self.reads)
         recording = record(
             teacher,
-            context.data.train.subset(subset, context.seed),
+            split,
             context.directory.path / RECORDING,
             views=self.views,
             count=self.count,
@@ -106,16 +139,20 @@ class Record(Stage):
             keep=self.keep,
             task=context.task,
             batch_size=self.batch_size,
-            name=", ".join(self.reads),
+            name=name,
             data=context.data.fingerprint,
             extend=context.extend,
             device=context.process.device,
-            team=Team(context.process.rank, context.process.world, context.process.wait),
+            team=Team(context.process.rank, context.process.world, context.process.wait, context.process.gathered),
             progress=tell if context.process.is_main else None,
         )
+        found = summary(recording)
+        shown = f"in {self.count} view{'s' * (self.count > 1)}" if found["views"] else "as they are"
         return {
             "models": {},
+            "description": f"recorded the answers of {name} for {found['samples']:,} samples {shown}",
+            **execution,
             "teacher": list(self.reads),
-            RECORDING: summary(recording),
+            RECORDING: found,
             "data": subset.describe(context.data.train),
         }

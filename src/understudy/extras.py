@@ -1,4 +1,4 @@
-"""Optional libraries, imported when a source needs them."""
+"""Optional libraries, imported when something needs them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 from understudy.errors import InputError
 
 
-def imported(module: str, *, extra: str) -> Any:
+def imported(module: str, *, extra: str, needed_by: str = "this source") -> Any:
     """Import a module of an optional library.
 
     Args:
         module: its dotted name.
         extra: what of Understudy to install for it.
+        needed_by: what needs it, in words.
 
     Raises:
         InputError: naming the extra, when the library is not installed.
@@ -25,5 +26,5 @@ def imported(module: str, *, extra: str) -> Any:
         if error.name != library:
             raise
         raise InputError(
-            f"this source needs {library}, which is not installed; install it with pip install 'understudy[{extra}]'"
+            f"{needed_by} needs {library}, which is not installed; install it with pip install 'understudy[{extra}]'"
         ) from error
