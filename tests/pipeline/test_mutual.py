@@ -65,7 +65,7 @@ def test_a_run_leaves_every_student_and_measures_it(tmp_path: Path) -> None:
         assert not all(torch.equal(value, other[name]) for name, value in weights[0].items())
     found = json.loads((tmp_path / "run/stages/comparison/seed-0/evaluation.json").read_text())
     (control,) = (row for row in found["rows"] if row["role"] == "control")
-    assert (control["control_of"], control["lacks"]) == ("pair", "the other students")
+    assert (control["control_of"], control["lacks"]) == ("pair", "the mutual teaching")
     rows = {row["name"]: (row["role"], row["params"]) for row in found["rows"]}
     assert rows["pair"] == ("student", rows["pair control"][1])
     assert rows["pair control"][0] == "control"

@@ -93,7 +93,7 @@ class Mutual(Stage):
         return {
             **record,
             "models": record["models"] | peers,
-            "control_lacks": "the other students",
+            "control_lacks": "the mutual teaching",
             "data": subset.describe(context.data.train),
         }
 
