@@ -5,7 +5,7 @@ from torch import nn
 
 from conformance.recordings import Picks
 from understudy import AverageTeacher, Classification, Ensemble, ModuleTeacher
-from understudy.recorder import identity_of
+from understudy.identity import identity_of
 from understudy.sources.preprocess import Preprocess, normalize_inputs
 
 

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from understudy.batch import IGNORE_INDEX, Batch
 from understudy.errors import InputError, RunError, UnderstudyError
-from understudy.files import clear_temporaries
+from understudy.identity import identity_of, runtime_of
 from understudy.knowledge import Knowledge
 from understudy.recordings import Manifest, Part, Recording, Storage
-from understudy.recordings.again import how_to_record
+from understudy.recordings.beginning import begin
 from understudy.recordings.checksums import input_checksums
-from understudy.recordings.manifest import NAME, read_manifest, write_manifest
 from understudy.recordings.recording import Hole
-from understudy.recordings.samples import Samples, read_samples, write_samples
+from understudy.recordings.samples import Samples
 from understudy.recordings.shards import write_shard
 from understudy.recordings.storage import INPUTS
 from understudy.sources.cache import content_digest
 from understudy.sources.loader import Loader
 from understudy.sources.splits import Split
-from understudy.taps import unwrapped
 from understudy.tasks.classification import Classification
 from understudy.tasks.task import Task
-from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, OnnxTeacher, RuntimeTeacher, Teacher
+from understudy.teachers import ModuleTeacher, OnnxTeacher, Teacher
 from understudy.views import Views
 
 SHARD_BYTES = 32 * 1024**2
@@ -40,16 +36,6 @@ SHARD_ROWS = 8192
 """And how many samples it holds at the most: what an interruption can cost."""
 _WAITING = 2
 """Shards that may wait for the disk while the teacher goes on."""
-
-
-@runtime_checkable
-class Identified(Protocol):
-    """A teacher that says what its answers depend on."""
-
-    @property
-    def identity(self) -> str:
-        """A digest of it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -157,7 +143,7 @@ def record(
         if team.rank == 0:
             shown = [loader.split for loader in loaders]
             manifest = _manifest(shown, loaders[0], keep, name=name, teacher=teacher, data=data)
-            _prepare(folder, manifest, shown, extend=extend)
+            begin(folder, manifest, _samples(shown), extend=extend)
 
     team.agree(prepare)
     recording = Recording(folder)
@@ -177,47 +163,6 @@ def _check(example: Knowledge, split: Split, keep: Storage) -> None:
             f"the teacher has {example.logits.shape[-1]} classes and the data {len(split.classes)}; expected the same "
             "classes in the same order"
         )
-
-
-def identity_of(teacher: Teacher) -> str | None:
-    """A digest of everything that a teacher's answers depend on beside its inputs; None where that is not known.
-
-    Args:
-        teacher: any teacher.
-    """
-    if isinstance(teacher, Identified):
-        return teacher.identity
-    if isinstance(teacher, RuntimeTeacher):
-        return identity_of(teacher.live)  # the manifest names what executes it
-    digest = hashlib.sha256()
-    if isinstance(teacher, Ensemble):
-        members = [identity_of(member) for member in teacher.members.values()]
-        if None in members:
-            return None
-        digest.update(repr((members, teacher.weights, teacher.combine)).encode())
-        return digest.hexdigest()
-    if not isinstance(teacher, ModuleTeacher | AverageTeacher):
-        return None
-    if isinstance(teacher, ModuleTeacher) and teacher.precision is not None:
-        digest.update(f"{teacher.precision} ".encode())
-    module = unwrapped(teacher.module)
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        digest.update(f"{name} {content_digest(tensor)}".encode())
-    layers = {name: type(layer).__name__ for name, layer in module.named_modules() if not list(layer.children())}
-    digest.update(repr(layers).encode())
-    return digest.hexdigest()
-
-
-def _runtime_of(teacher: Teacher) -> str | None:
-    """What executes it, in words; None where that is not known."""
-    if isinstance(teacher, Ensemble):
-        names = dict.fromkeys(_runtime_of(member) for member in teacher.members.values())
-        return ", ".join(name for name in names if name is not None) or None
-    if isinstance(teacher, RuntimeTeacher):
-        return teacher.runtime
-    if isinstance(teacher, OnnxTeacher):
-        return "onnxruntime"
-    return "pytorch" if isinstance(teacher, ModuleTeacher) else None
 
 
 def _answer(teacher: Teacher, keep: Storage, batch: Batch, device: torch.device | str) -> Knowledge:
@@ -240,7 +185,7 @@ def _manifest(
         understudy=version("understudy"),
         teacher=name,
         weights=identity_of(teacher),
-        runtime=_runtime_of(teacher),
+        runtime=runtime_of(teacher),
         classes=split.classes,
         probabilities=isinstance(teacher, OnnxTeacher) and bool(teacher.probabilities),
         data=data,
@@ -254,6 +199,10 @@ def _manifest(
     )
 
 
+def _samples(splits: list[Split]) -> Samples:
+    return Samples(*(torch.cat([getattr(split, field).cpu() for split in splits]) for field in ("ids", "targets")))
+
+
 def drawn_from(split: Split) -> str:
     """A digest of what decides who is mixed with whom: the ids in their order, and which of them have a label.
 
@@ -261,96 +210,6 @@ def drawn_from(split: Split) -> str:
         split: the samples that partners are drawn from.
     """
     return content_digest(torch.stack([split.ids.cpu(), (split.targets.cpu() != IGNORE_INDEX).long()]))
-
-
-def _prepare(folder: Path, manifest: Manifest, splits: list[Split], *, extend: bool) -> None:
-    """Leave a manifest for what is recorded now, unless the recording that is there is of something else."""
-    clear_temporaries(folder)
-    samples = Samples(*(torch.cat([getattr(split, name).cpu() for split in splits]) for name in ("ids", "targets")))
-    if (folder / NAME).is_file():
-        former = read_manifest(folder)
-        different = former.differences(manifest)
-        if different:
-            raise InputError(
-                f"{folder} holds a recording of something else: {'; '.join(different)}. Record into another folder; or "
-                f"delete this one, and record again: {how_to_record(folder)}"
-            )
-        parts, samples = _grown(former, manifest, read_samples(folder / former.samples, former.count), samples)
-        manifest = former.model_copy(update={"parts": parts})
-        if manifest == former:
-            return
-        if not extend:
-            raise InputError(
-                f"{folder} holds a recording of {_described(former)}, asked for are {_described(manifest)}. Add what "
-                "is missing with --extend (extend=True), or record into another folder"
-            )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{folder} cannot be made: {error.strerror}") from error
-    write_manifest(folder, manifest.model_copy(update={"samples": write_samples(folder, samples)}))
-
-
-def _grown(former: Manifest, wanted: Manifest, old: Samples, new: Samples) -> tuple[tuple[Part, ...], Samples]:
-    """The parts of the former recording with what is wanted beside it; its own samples keep their positions.
-
-    Raises:
-        InputError: when samples that were recorded are no longer there, or have another label.
-    """
-    by_name = {part.name: part for part in wanted.parts}
-    parts, ids, targets = [], [old.ids], [old.targets]
-    for part in former.parts:
-        if part.name not in by_name:
-            raise InputError(
-                f"the recording holds samples of split {part.name!r}, which is not recorded now; expected it too. "
-                "Record into another folder"
-            )
-        if part.views > by_name[part.name].views:
-            raise InputError(
-                f"the recording holds {part.views} views of split {part.name!r}, asked for are "
-                f"{by_name[part.name].views}; expected no fewer. Record into another folder"
-            )
-        parts.append(part.model_copy(update={"views": by_name[part.name].views}))
-    _check_labels(old, new)
-    count = len(old)
-    for part in wanted.parts:
-        mine = new.ids[part.first : part.last]
-        before = [old.ids[each.first : each.last] for each in former.parts if each.name == part.name]
-        recorded = torch.cat([old.ids[:0], *before])
-        if not torch.isin(recorded, mine).all():
-            gone = int((~torch.isin(recorded, mine)).sum())
-            raise InputError(
-                f"{gone} of {len(recorded)} recorded samples of split {part.name!r} are not in the data now; expected "
-                "all of them. Record into another folder"
-            )
-        fresh = (~torch.isin(mine, recorded)).nonzero().flatten() + part.first
-        if len(fresh):
-            parts.append(part.model_copy(update={"first": count, "last": count + len(fresh)}))
-            ids.append(new.ids[fresh])
-            targets.append(new.targets[fresh])
-            count += len(fresh)
-    return tuple(parts), Samples(torch.cat(ids), torch.cat(targets))
-
-
-def _check_labels(old: Samples, new: Samples) -> None:
-    places, absent = new.find(old.ids)
-    now = new.targets[places]
-    other = ~absent & (now != old.targets) & (now != IGNORE_INDEX) & (old.targets != IGNORE_INDEX)
-    if other.any():
-        sample = int(other.nonzero()[0])
-        raise InputError(
-            f"{int(other.sum())} of {len(old)} recorded samples have another label now: sample {int(old.ids[sample])} "
-            f"had {int(old.targets[sample])}, now {int(now[sample])}. Expected the same data, with the classes in the "
-            "same order; record into another folder"
-        )
-
-
-def _described(manifest: Manifest) -> str:
-    return ", ".join(
-        f"{part.last - part.first} samples of {part.name!r}"
-        + (f" in {part.views} view{'s' if part.views > 1 else ''}" if part.views else "")
-        for part in manifest.parts
-    )
 
 
 class _Reader:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from understudy import Batch, Classification, Distiller, Ensemble, InputError, ModuleTeacher, OnnxTeacher, SoftTargets
-from understudy.recorder import identity_of
+from understudy.identity import identity_of
 from understudy.teachers import Teacher
 
 onnx = pytest.importorskip("onnx")

@@ -28,7 +28,8 @@ from understudy.engine.batches import Batches
 from understudy.engine.journal import training_identity
 from understudy.engine.process import process
 from understudy.engine.runtimes import Chosen, choose_runtime, fastest_teacher, teacher_by
-from understudy.recorder import identity_of, record
+from understudy.identity import identity_of
+from understudy.recorder import record
 from understudy.sources.splits import Split
 from understudy.teachers import RuntimeTeacher, Teacher
 from understudy.teachers.runtimes import TOLERANCE, disagreement

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from understudy import Batch, Classification, Distiller, Hint, InputError, Knowledge, LogitMse, SoftTargets
+from understudy.identity import identity_of
 from understudy.knowledge import TopClasses
-from understudy.recorder import identity_of
 from understudy.teachers import Teacher, Told
 
 IDS = torch.tensor([7, 3, 900, 0])
