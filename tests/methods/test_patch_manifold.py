@@ -129,6 +129,14 @@ def test_more_patches_than_a_side_has_are_averaged() -> None:
     assert (coarse(student, teacher) - whole(student, teacher)).abs() > 1e-3
 
 
+def test_a_wide_map_keeps_its_height() -> None:
+    torch.manual_seed(4)
+    student, teacher = torch.randn(2, 3, 2, 6), torch.randn(2, 5, 2, 6)
+    coarse, whole = (PatchManifold(side=side).relation(student.shape, teacher.shape) for side in (3, 8))
+    halved = (feature.unflatten(3, (3, 2)).mean(4) for feature in (student, teacher))
+    torch.testing.assert_close(coarse(student, teacher), whole(*halved))
+
+
 def test_a_class_token_is_left_out() -> None:
     case = features_case(1, 3, (), student=(5, 3), teacher=(4, 6))
     without = replace(case, student=replace(case.student, features={"narrow": case.student.features["narrow"][:, 1:]}))
