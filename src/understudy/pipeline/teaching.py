@@ -70,6 +70,15 @@ def teacher_names(teaching: Teaching | None) -> tuple[str, ...]:
     return teaching if isinstance(teaching, tuple) else ()
 
 
+def content_of(teaching: Teaching | None) -> dict[str, str | None]:
+    """A digest of the teacher from elsewhere, by its path; nothing for all others.
+
+    Args:
+        teaching: who teaches.
+    """
+    return {teaching.path: teaching.content} if isinstance(teaching, Elsewhere) else {}
+
+
 def teacher_of(
     teaching: Teaching | None, members: Mapping[str, Teacher], *, combine: Combine
 ) -> Teacher | Average | None:

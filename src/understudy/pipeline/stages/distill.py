@@ -24,6 +24,7 @@ from understudy.pipeline.teaching import (
     Combine,
     Teaching,
     asking_problems,
+    content_of,
     teacher_names,
     teacher_of,
     teaching_problems,
@@ -102,7 +103,7 @@ class Distill(Stage):
     @property
     def outside(self) -> dict[str, str | None]:
         """A teacher from elsewhere."""
-        return {self.teacher.path: self.teacher.content} if isinstance(self.teacher, Elsewhere) else {}
+        return content_of(self.teacher)
 
     @property
     def asks(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from understudy.pipeline.teaching import (
     Average,
     Combine,
     Teaching,
+    content_of,
     teacher_names,
     teacher_of,
     teaching_problems,
@@ -90,7 +91,7 @@ class Record(Stage):
     @property
     def outside(self) -> dict[str, str | None]:
         """A teacher from elsewhere."""
-        return {self.teacher.path: self.teacher.content} if isinstance(self.teacher, Elsewhere) else {}
+        return content_of(self.teacher)
 
     def is_whole(self, directory: StageDirectory) -> bool:
         """Whether every answer is there.
