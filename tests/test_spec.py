@@ -29,6 +29,7 @@ def test_the_digest_depends_on_content_only() -> None:
     assert SoftTargets(temperature=2).digest() != SoftTargets(temperature=2.1).digest()
 
 
+@pytest.mark.e2e
 def test_the_digest_is_the_same_in_another_process() -> None:
     code = "from understudy import SoftTargets; print(SoftTargets(temperature=2.5, name='hot_ä').digest())"
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

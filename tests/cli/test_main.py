@@ -105,6 +105,7 @@ def test_bad_input_ends_with_2_and_without_a_trace(capsys, tmp_path):
     assert captured.out == ""
 
 
+@pytest.mark.e2e
 def test_a_reader_that_has_seen_enough_is_no_error():
     command = f"{sys.executable} -m understudy methods --json | head -c 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
@@ -113,6 +114,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert "Error" not in done.stderr
 
 
+@pytest.mark.e2e
 def test_json_and_nothing_else_is_on_stdout():
     done = subprocess.run(
         [sys.executable, "-m", "understudy", "methods", "--json"], capture_output=True, text=True, check=True

@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from understudy.cli.main import main
 
 
+@pytest.mark.e2e
 def test_cost_speed_and_quality(capsys):
     arguments = ["--size", "1,8,8", "--data", "sklearn/digits", "--seconds", "0.05", "--json"]
     assert main(["measure", "understudy:mlp:4", *arguments]) == 0

@@ -105,6 +105,7 @@ LIMITED = """
 """
 
 
+@pytest.mark.e2e
 def test_a_file_that_cannot_grow_leaves_the_last_one_intact(tmp_path):
     program = [sys.executable, "-c", textwrap.dedent(LIMITED), str(tmp_path / "checkpoints")]
     done = subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)

@@ -102,6 +102,7 @@ def test_memory_formats_train_to_the_same_weights(kind):
         torch.testing.assert_close(trained[1][name], tensor, atol=1e-4 if kind == "sgd" else 1e-3, rtol=1e-3)
 
 
+@pytest.mark.e2e
 def test_compiled_gives_the_same_and_leaves_a_plain_module():
     torch.manual_seed(0)
     batches = [Batch(inputs=torch.rand(4, 3), targets=torch.arange(4) % 2) for _ in range(200)]

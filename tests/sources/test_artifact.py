@@ -229,6 +229,7 @@ def test_a_checkpoint_is_refused_and_converted(tmp_path):
     torch.testing.assert_close(scores(loaded.module), scores(model.module))
 
 
+@pytest.mark.e2e
 def test_a_pickled_model_runs_nothing(tmp_path):
     marker = tmp_path / "ran"
     code = f"""
@@ -274,6 +275,7 @@ def test_weights_of_another_architecture_are_compared_by_name(tmp_path):
         assert part in str(caught.value)
 
 
+@pytest.mark.e2e
 def test_a_full_disk_leaves_what_was_there(tmp_path):
     """A file-size limit stands in for the full disk: the write fails in the middle."""
     code = f"""

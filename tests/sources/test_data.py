@@ -82,6 +82,7 @@ def test_a_folder_of_images(tmp_path):
         assert data.test.targets[sample - 12] == label
 
 
+@pytest.mark.e2e
 def test_real_digits_are_decoded_once(shared_data):
     spec = DataSpec(source=str(shared_data / "mnist"))
     data = load_data(spec, task=IMAGES)

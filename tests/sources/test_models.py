@@ -242,6 +242,7 @@ UNREACHABLE = {
 }
 
 
+@pytest.mark.e2e
 def test_a_hub_out_of_reach_is_said_quickly_with_a_way_on(tmp_path):
     code = """
 import time, timm, torch, torchvision, transformers
@@ -281,6 +282,7 @@ def test_reachability_is_asked_with_a_limit(monkeypatch):
     assert not constants.HF_HUB_OFFLINE
 
 
+@pytest.mark.e2e
 def test_a_missing_library_names_the_extra(tmp_path):
     code = """
 import sys
