@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from understudy.errors import RunError
+from understudy.files import file_digest
 from understudy.spec import digest
 
 _KEPT = 2
@@ -83,7 +83,7 @@ class Checkpoints:
             target = self.directory / f"step-{step:08d}.safetensors"
             try:
                 record = json.loads(target.with_suffix(".json").read_text(encoding="utf-8"))
-                if _checksum(target) != record["sha256"]:
+                if file_digest(target) != record["sha256"]:
                     raise ValueError("its tensors do not have the checksum that was noted")
                 if digest(record["state"]) != record["digest"]:
                     raise ValueError("its JSON does not have the digest that was noted")
@@ -129,18 +129,10 @@ def _write(target: Path, write: Callable[[Path], object]) -> str:
     """Write under another name, down to the disk, then rename; returns the SHA-256."""
     temporary = target.with_name(target.name + ".tmp")
     write(temporary)
-    checksum = _checksum(temporary)
+    checksum = file_digest(temporary)
     _sync(temporary)
     temporary.replace(target)
     return checksum
-
-
-def _checksum(path: Path) -> str:
-    checksum = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            checksum.update(block)
-    return checksum.hexdigest()
 
 
 def _sync(path: Path) -> None:
