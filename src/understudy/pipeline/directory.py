@@ -15,6 +15,7 @@ from typing import Any, final
 from filelock import FileLock, Timeout
 
 from understudy.errors import InputError, RunError
+from understudy.files import replacing
 
 
 @final
@@ -120,13 +121,5 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         RunError: when the disk does not take it.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise RunError(f"cannot write {path}: {error.strerror}. What was saved before is intact") from error
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
