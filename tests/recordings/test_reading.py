@@ -181,6 +181,21 @@ def test_rows_of_another_length_than_the_manifest_says_are_refused(tmp_path, kee
 
 
 @pytest.mark.usefixtures("_read")
+@pytest.mark.parametrize("wrong", [6, -1])
+def test_a_class_that_the_manifest_does_not_name_is_refused(tmp_path, wrong) -> None:
+    for last in (5, wrong):
+        kept = torch.tensor([0, 3, last]).short().repeat(10, 1)
+        rows = {"logits": torch.zeros(10, 3), "kept": kept, "tails": torch.zeros(10, 1)}
+        keep = Storage(dtype="float32", top=3)
+        found = Recording(written(tmp_path / str(last), IDS, [(None, 0, rows)], keep=keep))
+        if last == 5:
+            assert found.rows(IDS, None, ("kept",))["kept"].tolist() == kept.tolist()
+            continue
+        with pytest.raises(InputError, match=rf"rows-0.* class {wrong}; the manifest names 6, so expected 0 to 5"):
+            found.rows(IDS, None, ("kept",))
+
+
+@pytest.mark.usefixtures("_read")
 def test_a_damaged_file_is_found_when_it_is_first_used(tmp_path) -> None:
     path = folder(tmp_path, 4)
     shard = find_shards(path, 1)[1].path

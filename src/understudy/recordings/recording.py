@@ -16,6 +16,7 @@ from understudy.recordings.again import how_to_record
 from understudy.recordings.manifest import Part, read_manifest
 from understudy.recordings.samples import read_samples
 from understudy.recordings.shards import Shard, find_shards
+from understudy.recordings.storage import KEPT
 
 _IN_MEMORY = 64 * 1024**2
 """A view that takes fewer bytes is read once and kept: many small reads cost more than they save."""
@@ -118,18 +119,16 @@ class Recording:
                     f"the recording in {self.folder} has no samples {shown}; its views are: {known}. Train on those "
                     "views (a Loader of the same `views`, `view_seed` and `cycle`), or record more with --extend"
                 )
-            keep = self.manifest.keep
-            found = self._views[view] = _View(
-                shards, keep.names(tuple(keep.layers)), keep.widths(len(self.manifest.classes))
-            )
+            keep, classes = self.manifest.keep, len(self.manifest.classes)
+            found = self._views[view] = _View(shards, keep.names(tuple(keep.layers)), keep.widths(classes), classes)
         return found
 
 
 class _View:
     """The rows of one view."""
 
-    def __init__(self, shards: list[Shard], names: Sequence[str], widths: Mapping[str, int]) -> None:
-        self._shards, self._names, self._widths = shards, names, widths
+    def __init__(self, shards: list[Shard], names: Sequence[str], widths: Mapping[str, int], classes: int) -> None:
+        self._shards, self._names, self._widths, self._classes = shards, names, widths, classes
         self._known: set[int] = set()
         self._forms: dict[str, _Form] = {}
         self._firsts = torch.tensor([shard.first for shard in shards])
@@ -182,6 +181,7 @@ class _View:
                         f"{shard.path} holds {name!r} as {_form(forms[name])}, expected {width} numbers in a row, as "
                         "the manifest says"
                     )
+            _check_kept(shard, self._classes)
             first = self._forms = self._forms or forms
             if forms != first:
                 name = next(name for name in forms | first if forms.get(name) != first.get(name))
@@ -191,6 +191,19 @@ class _View:
                 )
             self._known.add(number)
         return shard.tensors
+
+
+def _check_kept(shard: Shard, classes: int) -> None:
+    kept = shard.tensors.get(KEPT)
+    if kept is None or not kept.numel():
+        return
+    least, most = kept.aminmax()
+    if int(least) < 0 or int(most) >= classes:
+        wrong = int(least) if int(least) < 0 else int(most)
+        raise InputError(
+            f"{shard.path} keeps the logit of class {wrong}; the manifest names {classes}, so expected "
+            f"0 to {classes - 1}"
+        )
 
 
 def _form(form: _Form | None) -> str:
