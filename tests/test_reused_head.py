@@ -10,7 +10,8 @@ import torchvision
 from torch import Tensor, nn
 
 from understudy import Classification, Distiller, Hint, InputError
-from understudy.reused_head import ReusedHead, reuse_head
+from understudy.edits import ReusedHead
+from understudy.reused_head import reuse_head
 from understudy.sources import build_model, load_artifact, save_artifact
 from understudy.sources.artifact_record import read_record
 from understudy.sources.model_specs import ArtifactModel, BuiltinModel, ModelSpec, TorchvisionModel
@@ -186,4 +187,4 @@ def test_another_kind_of_classifier_is_refused_and_the_student_left_alone(studen
 def test_an_edit_of_another_network_says_so() -> None:
     edit = reused(pair_of())
     with pytest.raises(InputError, match="'block2' and 'head', which Convolutional does not have"):
-        edit.replay(Convolutional(4))
+        edit.replay(Convolutional(4), None)

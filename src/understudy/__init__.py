@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from understudy.cohort import Cohort
     from understudy.distiller import Distiller, Step
     from understudy.doctor import Finding, diagnose
+    from understudy.edits import ReusedHead
     from understudy.engine.fit import Fitted, fit
     from understudy.engine.generated import GeneratedLoader
     from understudy.engine.generation import Generation
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from understudy.objective import Method, Objective
     from understudy.recorder import record
     from understudy.recordings import Recording, Storage
-    from understudy.reused_head import ReusedHead, reuse_head
+    from understudy.reused_head import reuse_head
     from understudy.schedules import Cosine, Linear, OneCycle, Schedule
     from understudy.schedules import Step as StepSchedule
     from understudy.sources.answers import read_answers
@@ -72,7 +73,7 @@ _HOME = {
     "Optimizer": "engine.training",
     "Recorded": "teachers",
     "Recording": "recordings",
-    "ReusedHead": "reused_head",
+    "ReusedHead": "edits",
     "RunError": "errors",
     "Schedule": "schedules",
     "Step": "distiller",

@@ -2,113 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, final
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor, nn
 
 from understudy.batch import Batch
 from understudy.distiller import beside, pairs_of, undisturbed
+from understudy.edits import ReusedHead
 from understudy.errors import InputError
 from understudy.functional.class_attention import class_activation_maps
-from understudy.spec import Spec
 from understudy.taps import Taps, unwrapped
 from understudy.tasks.task import Task
-
-Count = Annotated[int, Field(gt=0)]
-
-
-@final
-class ReusedHead(Spec):
-    """What was changed in a student that :func:`reuse_head` was given; a saved model's record keeps it.
-
-    Example:
-        >>> edit = ReusedHead(layer="0", classifier="3", channels=(4, 8), size=(2, 2), classes=3, bias=True)
-        >>> student = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
-        >>> edit.replay(student)
-        >>> student(torch.rand(2, 3, 4, 4)).shape
-        torch.Size([2, 3])
-    """
-
-    kind: Literal["reused_head"] = "reused_head"
-    layer: str
-    """Path of the student's last map, behind which the projector was put."""
-    classifier: str
-    """Path of the student's last layer, in whose place the teacher's was put."""
-    channels: tuple[Count, Count]
-    """Of the student's last map and of the teacher's."""
-    size: tuple[Count, Count]
-    """Height and width of the teacher's last map; a larger one of the student is averaged down to it."""
-    factor: Count = 2
-    """By how much the projector's inner channels are fewer than the teacher's."""
-    classes: Count
-    """Outputs of the classifier."""
-    bias: bool
-    """Whether the classifier has one."""
-
-    @property
-    def projector(self) -> str:
-        """Path of the projector in the changed student: the layer to compare with the teacher's last map."""
-        return f"{self.layer}.projector"
-
-    def replay(self, student: nn.Module) -> None:
-        """Change a fresh student in the same way; its projector and its frozen classifier start at random.
-
-        Args:
-            student: changed in place.
-
-        Raises:
-            InputError: when it does not have these layers.
-        """
-        try:
-            layer, old = student.get_submodule(self.layer), student.get_submodule(self.classifier)
-        except AttributeError as error:
-            raise InputError(
-                f"the structural edit {self.kind!r} is about the layers {self.layer!r} and {self.classifier!r}, which "
-                f"{type(student).__name__} does not have ({error}); expected the network that was edited"
-            ) from error
-        first = next(student.parameters())
-        new = (
-            nn.Linear(self.channels[1], self.classes, bias=self.bias)
-            if isinstance(old, nn.Linear)
-            else nn.Conv2d(self.channels[1], self.classes, kernel_size=1, bias=self.bias)
-        )
-        student.set_submodule(self.layer, Projected(layer, self).to(first.device, first.dtype))
-        student.set_submodule(self.classifier, new.requires_grad_(False).to(first.device, first.dtype))
-
-
-class Projected(nn.Module):
-    """A student's last map, brought to the channels of the teacher's: averaged down to its size, then three layers.
-
-    Args:
-        layer: gives the map.
-        edit: the channels and sizes.
-    """
-
-    def __init__(self, layer: nn.Module, edit: ReusedHead) -> None:
-        super().__init__()
-        self.layer = layer
-        self.size = edit.size
-        own, other = edit.channels
-        inner = max(1, other // edit.factor)
-        self.projector = nn.Sequential(
-            *_step(own, inner, kernel=1), *_step(inner, inner, kernel=3), *_step(inner, other, kernel=1)
-        )
-
-    def forward(self, *inputs: Any) -> Tensor:
-        """(batch, student's channels, h, w) of the layer to (batch, teacher's channels, ≤ height, ≤ width)."""
-        feature = self.layer(*inputs)
-        smaller = min(feature.shape[-2], self.size[0]), min(feature.shape[-1], self.size[1])
-        if smaller != tuple(feature.shape[-2:]):
-            feature = F.adaptive_avg_pool2d(feature, smaller)
-        return self.projector(feature)
-
-
-def _step(before: int, after: int, *, kernel: int) -> tuple[nn.Module, ...]:
-    convolution = nn.Conv2d(before, after, kernel_size=kernel, padding=kernel // 2, bias=False)
-    return convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=False)
 
 
 def reuse_head(student: nn.Module, teacher: nn.Module, *, example: Any, task: Task, factor: int = 2) -> ReusedHead:
@@ -160,7 +65,7 @@ def reuse_head(student: nn.Module, teacher: nn.Module, *, example: Any, task: Ta
         classes=head.get_parameter("weight").shape[0],
         bias=getattr(head, "bias", None) is not None,
     )
-    edit.replay(inner)
+    edit.replay(inner, batch.inputs)
     with torch.no_grad():
         for name, parameter in inner.get_submodule(own_head).named_parameters():
             parameter.copy_(head.get_parameter(name).reshape(parameter.shape))

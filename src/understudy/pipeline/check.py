@@ -23,8 +23,9 @@ from understudy.pipeline.stages.distill import Distill
 from understudy.pipeline.stages.load import Load
 from understudy.pipeline.stages.mutual import Mutual, mutual_objective
 from understudy.pipeline.stages.record import Record
+from understudy.pipeline.students import fresh
 from understudy.pipeline.teaching import Average, teacher_names, teacher_of
-from understudy.pipeline.training import Shown, build_student, evaluation_loader, train_loader
+from understudy.pipeline.training import Shown, evaluation_loader, train_loader
 from understudy.reused_head import reuse_head
 from understudy.sources.data import load_data
 from understudy.sources.loader import Loader
@@ -108,7 +109,7 @@ def _together(stage: Mutual, context: Context) -> tuple[Distiller, Loader]:
     loader = train_loader(context, split, stage.training, Shown(stage.views))
     example = next(iter(loader))
     torch.manual_seed(context.seed)
-    students = build_student(stage.models, context, example.inputs)
+    students = fresh(stage.models, context)(example).network
     terms = mutual_objective(stage.objective, tuple(stage.models))
     return Distiller(students, None, terms, example=example, task=context.task), loader
 

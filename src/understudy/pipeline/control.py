@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from understudy.batch import IGNORE_INDEX
 from understudy.distiller import Distiller
@@ -14,9 +13,9 @@ from understudy.doctor import Finding, check_gain, check_teacher, to_json
 from understudy.engine.training import Training
 from understudy.objective import Method, Objective
 from understudy.pipeline.stage import Context
+from understudy.pipeline.students import Beginning
 from understudy.pipeline.training import Shown, evaluation_loader, train_model
 from understudy.sources.loader import Loader
-from understudy.sources.model_specs import AnyModel
 from understudy.sources.splits import Split
 
 CONTROL = "control"
@@ -26,25 +25,27 @@ CONTROL = "control"
 def train_control(
     context: Context,
     *,
-    model: AnyModel,
+    begin: Beginning,
     terms: tuple[Method, ...],
     split: Split,
     training: Training,
     own_training: Training | None = None,
     shown: Shown,
-    start: nn.Module | None = None,
+    directory: Path | None = None,
+    title: str = CONTROL,
 ) -> dict[str, Any]:
     """Train the same student on the labelled part of the same data, without the terms that distil.
 
     Args:
         context: the run.
-        model: which network.
+        begin: makes its network, as it makes the student's.
         terms: of the student.
         split: what the student sees.
         training: how the student trains; the control makes as many steps.
         own_training: another training for the control.
         shown: how the samples are shown.
-        start: whose weights both begin with; None for fresh ones.
+        directory: where it goes; the folder ``control`` of the stage's when not given.
+        title: what the progress display calls it.
 
     Returns:
         What there is to record about the training, as JSON.
@@ -52,15 +53,14 @@ def train_control(
     labelled = split.select((split.targets != IGNORE_INDEX).nonzero().flatten())
     return train_model(
         context,
-        model=model,
+        begin=begin,
         objective=control_objective(terms, context.task.supervised),
         teacher=None,
         split=labelled,
         training=own_training or same_budget(training, student=split, control=labelled),
         shown=shown,
-        directory=context.directory.path / CONTROL,
-        title=CONTROL,
-        start=start,
+        directory=directory or context.directory.path / CONTROL,
+        title=title,
     )
 
 

@@ -11,8 +11,9 @@ from understudy.errors import InputError
 from understudy.pipeline.directory import StageDirectory
 from understudy.pipeline.elsewhere import Elsewhere
 from understudy.pipeline.stage import Context, stage_of
+from understudy.pipeline.students import referred
 from understudy.pipeline.teaching import Teaching, teacher_names
-from understudy.pipeline.training import Shown, referred
+from understudy.pipeline.training import Shown
 from understudy.recorder import drawn_from
 from understudy.recordings import Recording
 from understudy.sources.splits import Split

@@ -17,8 +17,8 @@ from understudy.knowledge import Knowledge
 from understudy.methods import Method
 from understudy.pipeline.stage import stage_of
 from understudy.pipeline.stages import DataFree, Distill, Mutual, Record, Train
+from understudy.pipeline.students import check_same_network
 from understudy.pipeline.teaching import Average, Combine, Teaching, teacher_names, teacher_of
-from understudy.pipeline.training import check_same_network
 from understudy.recipe.problems import KeyPath, Problem
 from understudy.recipe.schema import Recipe
 from understudy.recordings import Storage

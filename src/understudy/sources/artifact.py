@@ -12,9 +12,9 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from understudy.edits import AnyEdit
 from understudy.errors import InputError, listing
 from understudy.files import file_digest, replacing
-from understudy.reused_head import ReusedHead
 from understudy.sources.architecture import build_architecture, portable
 from understudy.sources.artifact_record import (
     SCHEMA,
@@ -70,7 +70,7 @@ def save_artifact(
     classes: Sequence[str],
     inputs: Any,
     metadata: Mapping[str, Any] | None = None,
-    edits: Sequence[ReusedHead] = (),
+    edits: Sequence[AnyEdit] = (),
     name: str = "model",
 ) -> Path:
     """Write ``NAME.safetensors`` and ``NAME.json``, each whole or not at all.
@@ -149,7 +149,7 @@ def load_artifact(
             record.architecture, classes=len(record.classes), inputs=example_of(record.inputs, 2), pretrained=False
         )
         for edit in record.edits:
-            edit.replay(module)
+            module = edit.replay(module, example_of(record.inputs, 2))
     types = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
     if len(types) == 1:
         module.to(types.pop())

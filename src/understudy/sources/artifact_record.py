@@ -11,8 +11,8 @@ import torch
 from pydantic import Field, JsonValue, ValidationError
 from torch import Tensor
 
+from understudy.edits import EDITS, AnyEdit
 from understudy.errors import InputError, listing
-from understudy.reused_head import ReusedHead
 from understudy.sources.model_specs import AnyModel
 from understudy.sources.preprocess import Preprocess
 from understudy.sources.state import refuse_pickle
@@ -20,7 +20,7 @@ from understudy.spec import Spec
 
 SCHEMA = 1
 """Version of ``model.json``."""
-_EDITS = (ReusedHead.model_fields["kind"].default,)
+_EDITS = tuple(edit.model_fields["kind"].default for edit in EDITS)
 
 
 class InputShape(Spec):
@@ -52,7 +52,7 @@ class ArtifactRecord(Spec):
     """What one sample looks like."""
     preprocess: Preprocess | None
     """The normalisation that the model does itself."""
-    edits: tuple[ReusedHead, ...] = ()
+    edits: tuple[AnyEdit, ...] = ()
     """Structural changes to replay after building, in this order."""
     sha256: str
     """Of the weights file."""

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from understudy.batch import Batch
 from understudy.errors import InputError, listing, nearest
 from understudy.knowledge import Knowledge
+from understudy.runtimes import Port
+from understudy.runtimes.onnxruntime import OnnxSession
 from understudy.tasks.classification import Classification
 from understudy.tasks.task import Task
 from understudy.teachers.module import ModuleTeacher
 from understudy.teachers.onnx_file import last_operator, onnx_digest, read_onnx
-from understudy.teachers.onnx_session import OnnxSession, Port
 
 Layout = Literal["auto", "channels_first", "channels_last"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from understudy.errors import InputError, listing, nearest
 from understudy.extras import imported
 from understudy.files import file_digest
-from understudy.teachers.onnx_session import reason
+from understudy.runtimes import reason
 
 _PASSING = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Flatten"})
 """Operators behind a softmax that leave probabilities what they are."""

@@ -19,10 +19,11 @@ from understudy.batch import Batch, tensors_of
 from understudy.errors import InputError
 from understudy.extras import imported
 from understudy.knowledge import Knowledge
+from understudy.runtimes import reason
+from understudy.runtimes.onnxruntime import OnnxSession
 from understudy.taps import unwrapped
 from understudy.tasks.task import Task
 from understudy.teachers.module import ModuleTeacher
-from understudy.teachers.onnx_session import OnnxSession, reason
 
 TOLERANCE = 1e-3
 """How far a logit may be from that of eager PyTorch, in units of the logits' spread."""

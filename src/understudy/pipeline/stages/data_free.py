@@ -23,7 +23,8 @@ from understudy.objective import Objective
 from understudy.pipeline.control import CONTROL, comparison_record, examination, harm
 from understudy.pipeline.directory import read_json, write_json
 from understudy.pipeline.stage import Context, Reference, Stage, stage_of
-from understudy.pipeline.training import SUMMARY, evaluation_loader, referred, training_record
+from understudy.pipeline.students import referred
+from understudy.pipeline.training import SUMMARY, evaluation_loader, training_record
 from understudy.sources.artifact import save_artifact
 from understudy.sources.generator import image_shape, save_grid
 from understudy.sources.model_specs import AnyModel, ModelSpec

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, Literal, final
 
 from pydantic import model_validator
-from torch import nn
 
 from understudy.balancing import AnyBalance
 from understudy.doctor import Finding, TeacherWatch
@@ -19,6 +18,7 @@ from understudy.pipeline.elsewhere import Elsewhere
 from understudy.pipeline.recorded import asked_of, behind, shown_with, teachers_of
 from understudy.pipeline.runtimes import on_runtime, runtime_problems
 from understudy.pipeline.stage import Context, Reference, Stage, stage_of
+from understudy.pipeline.students import fresh, referred
 from understudy.pipeline.teaching import (
     Average,
     Combine,
@@ -29,7 +29,7 @@ from understudy.pipeline.teaching import (
     teacher_of,
     teaching_problems,
 )
-from understudy.pipeline.training import referred, train_loader, train_model
+from understudy.pipeline.training import train_loader, train_model
 from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.splits import Subset
 from understudy.spec import refuse
@@ -138,20 +138,24 @@ class Distill(Stage):
         if self.control:
             control = train_control(
                 context,
-                model=self.model,
+                begin=fresh(self.model, context, start=self.start),
                 terms=self.objective,
                 split=split,
                 training=self.training,
                 own_training=self.control_training,
                 shown=replace(shown, cycle=None),  # it asks nobody, so that it sees new views as beside a live teacher
-                start=self._origin(context),
             )
         teacher = teacher_of(self.teacher, members, combine=self.combine)
         watch = TeacherWatch(None if isinstance(teacher, Average) else teacher)
         findings: list[Finding] = []
         student = train_model(
             context,
-            model=self.model,
+            begin=fresh(
+                self.model,
+                context,
+                start=self.start,
+                reuses_head_of=referred(names[0], context) if self.reuse_head else None,
+            ),
             objective=Objective(self.objective, self.balance),
             teacher=teacher,
             split=split,
@@ -159,8 +163,6 @@ class Distill(Stage):
             shown=shown,
             directory=context.directory.path,
             title="student",
-            start=self._origin(context),
-            reuses_head_of=referred(names[0], context) if self.reuse_head else None,
             before=examination(context, findings, control, train=train_loader(context, split, self.training, shown)),
         )
         watch.check()
@@ -174,9 +176,6 @@ class Distill(Stage):
             "start": self.start,
             "data": subset.describe(context.data.train),
         }
-
-    def _origin(self, context: Context) -> nn.Module | None:
-        return referred(self.start, context) if self.start is not None else None
 
 
 def _readers(objective: tuple[AnyMethod, ...]) -> list[str]:

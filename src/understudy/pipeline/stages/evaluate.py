@@ -12,7 +12,8 @@ from understudy.measure import compare_latency, confusion, cost, peak_memory, pr
 from understudy.measure.quality import agreement
 from understudy.pipeline.directory import write_json
 from understudy.pipeline.stage import Context, Name, Stage
-from understudy.pipeline.training import evaluation_loader, load_model
+from understudy.pipeline.students import load_model
+from understudy.pipeline.training import evaluation_loader
 from understudy.sources.artifact import load_artifact
 from understudy.sources.loader import Loader
 from understudy.sources.models import describe

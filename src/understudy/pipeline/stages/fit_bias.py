@@ -13,7 +13,8 @@ from understudy.errors import InputError, nearest
 from understudy.measure.quality import predict
 from understudy.pipeline.directory import write_json
 from understudy.pipeline.stage import Context, Name, Stage
-from understudy.pipeline.training import EVALUATION_BATCH, load_model
+from understudy.pipeline.students import load_model
+from understudy.pipeline.training import EVALUATION_BATCH
 from understudy.sources.artifact import load_artifact, save_artifact
 from understudy.sources.loader import Loader
 from understudy.sources.splits import Subset

@@ -11,7 +11,8 @@ from understudy.methods import AnyMethod
 from understudy.objective import Method, Objective
 from understudy.pipeline.control import comparison_record, harm, train_control
 from understudy.pipeline.stage import Context, Stage
-from understudy.pipeline.training import Shown, peer_directory, train_model
+from understudy.pipeline.students import fresh, peer_directory
+from understudy.pipeline.training import Shown, train_model
 from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.splits import Subset
 from understudy.views import Views
@@ -64,7 +65,7 @@ class Mutual(Stage):
         if self.control:
             control = train_control(
                 context,
-                model=next(iter(self.models.values())),
+                begin=fresh(next(iter(self.models.values())), context),
                 terms=self.objective,
                 split=split,
                 training=self.training,
@@ -72,7 +73,7 @@ class Mutual(Stage):
             )
         student = train_model(
             context,
-            model=self.models,
+            begin=fresh(self.models, context),
             objective=mutual_objective(self.objective, tuple(self.models)),
             teacher=None,
             split=split,

@@ -11,8 +11,9 @@ from understudy.methods import AnyMethod
 from understudy.objective import Objective
 from understudy.pipeline.snapshots import Snapshots, parts_of, snapshot_steps
 from understudy.pipeline.stage import Context, Reference, Stage, stage_of
+from understudy.pipeline.students import fresh
 from understudy.pipeline.teaching import asking_problems
-from understudy.pipeline.training import Shown, referred, train_model
+from understudy.pipeline.training import Shown, train_model
 from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.splits import Subset
 from understudy.spec import refuse
@@ -78,7 +79,7 @@ class Train(Stage):
         split = context.data.train.subset(subset, context.seed)
         record = train_model(
             context,
-            model=self.model,
+            begin=fresh(self.model, context, start=self.start),
             objective=Objective(self.objective or (context.task.supervised,)),
             teacher=None,
             split=split,
@@ -86,7 +87,6 @@ class Train(Stage):
             shown=Shown(self.views),
             directory=context.directory.path,
             title="training",
-            start=referred(self.start, context) if self.start is not None else None,
             snapshots=parts_of(self.snapshots),
         )
         return {

@@ -1,0 +1,16 @@
+"""What was changed in a network after it was built, so that a saved model can be built and changed again."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from understudy.edits.edit import Edit
+from understudy.edits.resized import Resized
+from understudy.edits.reused_head import ReusedHead
+
+EDITS: tuple[type[Edit], ...] = (ReusedHead, Resized)
+
+AnyEdit = Annotated[ReusedHead | Resized, Field(discriminator="kind")]
+"""What a saved model's record may list under `edits`."""
+
+__all__ = ["EDITS", "AnyEdit", "Edit", "Resized", "ReusedHead"]

@@ -1,0 +1,162 @@
+"""The networks that the trainings of a run begin with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from understudy.batch import Batch
+from understudy.cohort import Cohort
+from understudy.edits import AnyEdit
+from understudy.errors import InputError, listing
+from understudy.pipeline.stage import Context, artifact_of, stage_of
+from understudy.reused_head import reuse_head
+from understudy.sources.artifact import load_artifact
+from understudy.sources.model_specs import AnyModel, ArtifactModel
+from understudy.sources.models import build_model
+from understudy.sources.state import load_state
+from understudy.taps import unwrapped
+
+
+@dataclass(frozen=True)
+class Student:
+    """What is trained.
+
+    Attributes:
+        network: on the run's device; several in a :class:`~understudy.cohort.Cohort`.
+        spec: what it was built from; by name, where there are several.
+        edits: what was changed in it since.
+    """
+
+    network: nn.Module
+    spec: AnyModel | Mapping[str, AnyModel]
+    edits: tuple[AnyEdit, ...] = ()
+
+    def parts(self, directory: Path) -> list[tuple[Path, nn.Module, AnyModel]]:
+        """Where each network goes: the first one into the directory, the others below it."""
+        if not isinstance(self.spec, Mapping):
+            return [(directory, self.network, self.spec)]
+        assert isinstance(self.network, Cohort)
+        places = [directory, *(directory / peer_directory(name) for name in list(self.spec)[1:])]
+        return list(zip(places, self.network.members.values(), self.spec.values(), strict=True))
+
+
+Beginning = Callable[[Batch], Student]
+"""Makes a student for the batches that one is an example of. The seed is set before."""
+
+
+def peer_directory(name: str) -> str:
+    """Where a student that trained together with the first one is left, below that one's directory."""
+    return f"peers/{name}"
+
+
+def fresh(
+    model: AnyModel | Mapping[str, AnyModel],
+    context: Context,
+    *,
+    start: str | None = None,
+    reuses_head_of: nn.Module | None = None,
+) -> Beginning:
+    """A network that is built from its description.
+
+    Args:
+        model: which network; several by name train together, and the first one is the student.
+        context: the run.
+        start: an earlier model of the same network, whose weights it begins with.
+        reuses_head_of: a network whose classifier it gets, frozen, behind a projector.
+
+    Raises:
+        InputError: once it is made, when the network to start from is another one.
+    """
+
+    def begin(example: Batch) -> Student:
+        classes = context.data.classes
+        if isinstance(model, Mapping):
+            members = {name: build_model(spec, classes=classes, inputs=example.inputs) for name, spec in model.items()}
+            network: nn.Module = Cohort(members)
+        else:
+            network = build_model(model, classes=classes, inputs=example.inputs)
+        if start is not None:
+            origin = referred(start, context)
+            check_same_network(network, origin)
+            load_state(network, origin.state_dict(), whose="the model to start from")
+        network = network.to(context.process.device)
+        if reuses_head_of is None:
+            return Student(network, model)
+        return Student(network, model, (reuse_head(network, reuses_head_of, example=example, task=context.task),))
+
+    return begin
+
+
+def edited(reference: str, network: nn.Module, edits: tuple[AnyEdit, ...], context: Context) -> Beginning:
+    """A copy of an earlier stage's network in which something was changed since.
+
+    Args:
+        reference: the earlier model, such as ``cnn``.
+        network: what became of it; it is left as it is.
+        edits: what was changed, in this order.
+        context: the run.
+    """
+    spec = spec_of(reference, context)
+    return lambda _: Student(copy.deepcopy(network).to(context.process.device), spec, edits)
+
+
+def spec_of(reference: str, context: Context) -> ArtifactModel:
+    """An earlier model as a description of where it is.
+
+    Args:
+        reference: such as ``cnn`` or ``cnn@2``.
+        context: the run.
+    """
+    folder = context.upstream[stage_of(reference)].path
+    return ArtifactModel(path=str(folder / f"{artifact_of(reference)}.json"))
+
+
+def load_model(directory: Path, context: Context, *, name: str = "model") -> nn.Module:
+    """The trained model of an earlier stage, on this run's device.
+
+    Args:
+        directory: the artifact.
+        context: the run.
+        name: ``model`` for the selected weights, ``last`` for those of the last step.
+
+    Raises:
+        InputError: when its classes are not those of the data, in number and order.
+    """
+    loaded = load_artifact(directory, name=name, classes=context.data.classes)
+    return loaded.module.to(context.process.device)
+
+
+def referred(reference: str, context: Context) -> nn.Module:
+    """The trained model that a recipe refers to: that of an earlier stage, or a snapshot of it.
+
+    Args:
+        reference: such as ``cnn`` or ``cnn@2``.
+        context: the run.
+
+    Raises:
+        InputError: when it is not there, or its classes are not those of the data.
+    """
+    return load_model(context.upstream[stage_of(reference)].path, context, name=artifact_of(reference))
+
+
+def check_same_network(network: nn.Module, start: nn.Module) -> None:
+    """See that one network can begin with the weights of another.
+
+    Raises:
+        InputError: naming what is not in both, or not of one shape.
+    """
+    own, other = (unwrapped(each).state_dict() for each in (network, start))
+    names = [name for name in own | other if name not in own or name not in other]
+    shapes = [
+        f"{name!r} has the shape {tuple(other[name].shape)} there and {tuple(own[name].shape)} here"
+        for name in own
+        if name in other and own[name].shape != other[name].shape
+    ]
+    problems = shapes[:3] + ([f"not in both: {listing(names, most=4)}"] if names else [])
+    if problems:
+        raise InputError(f"expected a model of the same network to start from; {'; '.join(problems)}")
