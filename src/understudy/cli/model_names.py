@@ -33,7 +33,7 @@ Classes = Annotated[
     int | None, typer.Option("--classes", metavar="N", min=1, help="Number of classes of a model that is built anew.")
 ]
 SOURCES = ("torchvision", "timm", "transformers", "python", "understudy", "artifact")
-_WIDTHS = {"mlp": "hidden", "cnn": "widths"}
+_WIDTHS = {"mlp": "hidden", "cnn": "widths", "resnet": "widths"}
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _builtin(text: str, rest: str) -> dict[str, Any]:
     name, _, widths = rest.partition(":")
     if name not in _WIDTHS:
         raise InputError(
-            f"{text!r}: Understudy has no network {name!r}{nearest(name, _WIDTHS)}; it has 'mlp' and 'cnn'"
+            f"{text!r}: Understudy has no network {name!r}{nearest(name, _WIDTHS)}; it has {listing(list(_WIDTHS))}"
         )
     if not re.fullmatch(r"\d+(-\d+)*", widths):
         raise InputError(f"{text!r}: expected the widths of its layers, such as understudy:{name}:64-128")

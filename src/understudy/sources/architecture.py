@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.errors import InputError
-from understudy.sources.builtin import build_builtin
+from understudy.sources.builtin import build_builtin, describe_builtin
 from understudy.sources.forward import call, evaluating, resized
 from understudy.sources.from_python import build_python
 from understudy.sources.from_timm import build_timm
@@ -91,8 +91,7 @@ def describe_source(spec: ModelSpec) -> str:
     """Where a model comes from, in a few words: ``torchvision resnet18``."""
     match spec:
         case BuiltinModel():
-            sizes = spec.arguments.get("hidden", spec.arguments.get("widths"))
-            return f"{spec.name} {'-'.join(map(str, sizes)) if isinstance(sizes, list | tuple) and sizes else 'linear'}"
+            return f"{spec.name} {describe_builtin(spec.name, spec.arguments)}"
         case TorchvisionModel():
             weights = f", {spec.weights} weights" if spec.weights else ""
             return f"torchvision {spec.name}{weights}{', small images' if spec.small_images else ''}"

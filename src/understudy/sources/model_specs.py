@@ -97,13 +97,14 @@ class PythonModel(_Buildable):
 
 @final
 class BuiltinModel(_Buildable):
-    """A small network of our own.
+    """A network of our own.
 
-    ``mlp`` takes the arguments ``hidden``, ``dropout`` and ``input_dropout``, ``cnn`` takes ``widths``.
+    ``mlp`` takes the arguments ``hidden``, ``dropout`` and ``input_dropout``, ``cnn`` takes ``widths``, and ``resnet``,
+    for images of some 32 pixels, ``widths`` and ``blocks``.
     """
 
     source: Literal["understudy"] = "understudy"
-    name: Literal["mlp", "cnn"]
+    name: Literal["mlp", "cnn", "resnet"]
     """Which one."""
 
     @model_validator(mode="after")
