@@ -147,6 +147,16 @@ def test_tied_weights_are_written_once_and_stay_tied(tied_spec, tmp_path):
     torch.testing.assert_close(loaded(inputs), model(inputs))
 
 
+def test_weights_that_are_parts_of_one_tensor_are_written_alone(tmp_path):
+    model = build_model(MLP, classes=4, inputs=IMAGES)
+    whole = torch.rand(12, model.hidden1.in_features)
+    model.hidden1.weight, model.head.weight = nn.Parameter(whole[:6]), nn.Parameter(whole[6:10, :6])
+    expected = scores(model)
+    save_artifact(tmp_path, model, spec=MLP, classes=CLASSES, inputs=IMAGES)
+    torch.testing.assert_close(scores(load_artifact(tmp_path).module), expected)
+    assert (tmp_path / "model.safetensors").stat().st_size < 4 * 6 * model.hidden1.in_features + 2000
+
+
 def test_wrappers_and_types(tmp_path):
     model = build_model(MLP, classes=4, inputs=IMAGES)
     save_artifact(tmp_path, torch.compile(model.bfloat16()), spec=MLP, classes=CLASSES, inputs=(1, 16, 16))

@@ -31,8 +31,11 @@ def write_state(model: nn.Module, path: Path) -> None:
     Raises:
         RunError: when the disk does not take it; what was there before is intact.
     """
+    kept: dict[tuple[Any, ...], tuple[str, Tensor]] = {}
+    for name, tensor in sorted(unwrapped(model).state_dict().items()):
+        kept.setdefault((*_place(tensor), tensor.stride()), (name, tensor))
     with replacing(path) as temporary:
-        safetensors.torch.save_model(unwrapped(model), str(temporary))
+        safetensors.torch.save_file({name: _alone(tensor) for name, tensor in kept.values()}, temporary)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -149,6 +152,12 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         )
         raise InputError(f"{path} holds {shown}, expected a state dict: names and tensors")
     return _without_wrappers(dict(found))
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """A contiguous tensor that shares its memory with no other, as a file needs it."""
+    whole = tensor.contiguous()
+    return whole if whole.untyped_storage().nbytes() == whole.nbytes else whole.clone()
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:
