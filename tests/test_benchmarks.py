@@ -148,6 +148,33 @@ def test_recording_size(tmp_path):
             assert 2**26 < process["private_peak_bytes"] <= process["resident_peak_bytes"]
 
 
+def test_serving(tmp_path):
+    result = quick("serving", tmp_path)
+    assert [case["clients"] for case in result["cases"]] == [1, 1, 1, 4, 4, 4, 16, 16, 16]
+    for case in result["cases"]:
+        assert case["rounds"].keys() == {"understudy", "understudy, no batches", "FastAPI"}
+        bare = case["answers"]["FastAPI"]
+        for answer in case["answers"].values():
+            assert answer["class"] == bare["class"]
+            assert answer["probability"] == pytest.approx(bare["probability"], abs=1e-5)
+    goals = [goal for case in result["cases"] for goal in case["goals"]]
+    assert [goal["what"] for goal in goals] == ["understudy / FastAPI"] * 2
+    assert (goals[0]["at_least"], goals[1]["at_most"]) == (1.0, 1.0)
+
+
+def test_int8_time(tmp_path):
+    result = quick("int8_time", tmp_path)
+    (case,) = result["cases"]
+    assert result["left_out"] == ([] if find_spec("executorch") else ["executorch (not installed)"])
+    assert set(case["apart"]) == set(case["rounds"])
+    assert case["apart"]["ONNX Runtime float"] < 1e-3 < case["apart"]["ONNX Runtime int8"] < 1.0
+    (goal,) = case["goals"]
+    best = min((name for name in case["medians"] if "int8" in name), key=case["medians"].get)
+    assert (goal["what"], goal["at_least"]) == (f"PyTorch eager / {best}", 3.0)
+    others = set(case["rounds"]) - {"PyTorch eager"}
+    assert set(case["ratios"]) == {f"PyTorch eager / {name}" for name in others}
+
+
 def test_leaderboard_weighs_a_layer_term_by_its_gradient(monkeypatch):
     """With its weight the term pulls on the student as hard as the labels do, on the mean of four batches."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))

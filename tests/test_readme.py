@@ -30,10 +30,18 @@ def blocks(language: str) -> list:
         "README.md",
         "README.zh-CN.md",
         "CONTRIBUTING.md",
+        "docs/export.md",
+        "docs/deploy.md",
+        "docs/low-rank.md",
         "docs/my-own-loop.md",
         "docs/my-own-data.md",
         "docs/my-own-model.md",
+        "docs/recommend.md",
+        "docs/pruning.md",
+        "docs/quantization.md",
         "docs/recordings.md",
+        "docs/int8.md",
+        "docs/serve.md",
     ],
 )
 def test_the_python_of_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:

@@ -186,5 +186,5 @@ def test_another_kind_of_classifier_is_refused_and_the_student_left_alone(studen
 
 def test_an_edit_of_another_network_says_so() -> None:
     edit = reused(pair_of())
-    with pytest.raises(InputError, match="'block2' and 'head', which Convolutional does not have"):
+    with pytest.raises(InputError, match="'block2', which Convolutional does not have"):
         edit.replay(Convolutional(4), None)

@@ -15,9 +15,15 @@ if TYPE_CHECKING:
     from understudy.balancing import Balance, GradientNorm, LearnedUncertainty
     from understudy.batch import IGNORE_INDEX, Batch
     from understudy.cohort import Cohort
+    from understudy.compress.low_rank import FactorisedNetwork, factorise
+    from understudy.compress.pruning import Pruned, UnmetTargetError, prune
+    from understudy.compress.quantization import QuantizedNetwork, quantize
+    from understudy.compress.sensitivity import BoundedNetwork, quantize_within, sensitivities
+    from understudy.compress.sparsity import Sparse, sparsify
+    from understudy.compress.target import Target
     from understudy.distiller import Distiller, Step
     from understudy.doctor import Finding, diagnose
-    from understudy.edits import ReusedHead
+    from understudy.edits import Factorised, ReusedHead
     from understudy.engine.fit import Fitted, fit
     from understudy.engine.generated import GeneratedLoader
     from understudy.engine.generation import Generation
@@ -26,11 +32,15 @@ if TYPE_CHECKING:
     from understudy.engine.training import Optimizer, Training
     from understudy.errors import InputError, RunError, UnderstudyError
     from understudy.knowledge import Knowledge, TopClasses
+    from understudy.measure.candidates import Candidate
+    from understudy.measure.deployment import Deployment, deploy
+    from understudy.measure.files import measure_files
     from understudy.methods import *  # noqa: F403
     from understudy.objective import Method, Objective
     from understudy.recorder import record
     from understudy.recordings import Recording, Storage
     from understudy.reused_head import reuse_head
+    from understudy.runtimes import open_model
     from understudy.schedules import Cosine, Linear, OneCycle, Schedule
     from understudy.schedules import Step as StepSchedule
     from understudy.sources.answers import read_answers
@@ -48,12 +58,17 @@ _HOME = {
     "AverageTeacher": "teachers",
     "Balance": "balancing",
     "Batch": "batch",
+    "BoundedNetwork": "compress.sensitivity",
+    "Candidate": "measure.candidates",
     "Classification": "tasks",
     "Cohort": "cohort",
     "Cosine": "schedules",
+    "Deployment": "measure.deployment",
     "Distiller": "distiller",
     "Ensemble": "teachers",
     "Execution": "engine.plan",
+    "Factorised": "edits",
+    "FactorisedNetwork": "compress.low_rank",
     "Finding": "doctor",
     "Fitted": "engine.fit",
     "GeneratedLoader": "engine.generated",
@@ -71,29 +86,43 @@ _HOME = {
     "OneCycle": "schedules",
     "OnnxTeacher": "teachers",
     "Optimizer": "engine.training",
+    "Pruned": "compress.pruning",
+    "QuantizedNetwork": "compress.quantization",
     "Recorded": "teachers",
     "Recording": "recordings",
     "ReusedHead": "edits",
     "RunError": "errors",
     "Schedule": "schedules",
+    "Sparse": "compress.sparsity",
     "Step": "distiller",
     "StepSchedule": "schedules:Step",
     "Storage": "recordings",
     "Subset": "sources.splits",
     "Taps": "taps",
+    "Target": "compress.target",
     "Task": "tasks",
     "Teacher": "teachers",
     "Told": "teachers",
     "TopClasses": "knowledge",
     "Training": "engine.training",
     "UnderstudyError": "errors",
+    "UnmetTargetError": "compress.pruning",
     "Views": "views",
+    "deploy": "measure.deployment",
     "diagnose": "doctor",
+    "factorise": "compress.low_rank",
     "fastest_teacher": "engine.runtimes",
     "fit": "engine.fit",
+    "measure_files": "measure.files",
+    "open_model": "runtimes",
+    "prune": "compress.pruning",
+    "quantize": "compress.quantization",
+    "quantize_within": "compress.sensitivity",
     "read_answers": "sources.answers",
     "record": "recorder",
     "reuse_head": "reused_head",
+    "sensitivities": "compress.sensitivity",
+    "sparsify": "compress.sparsity",
 }
 
 

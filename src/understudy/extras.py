@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 from understudy.errors import InputError
@@ -28,3 +29,16 @@ def imported(module: str, *, extra: str, needed_by: str = "this source") -> Any:
         raise InputError(
             f"{needed_by} needs {library}, which is not installed; install it with pip install 'understudy[{extra}]'"
         ) from error
+
+
+def is_installed(library: str) -> bool:
+    """Whether an optional library is there; it is not imported.
+
+    Args:
+        library: its name.
+
+    Example:
+        >>> is_installed("torch"), is_installed("no_such_library")
+        (True, False)
+    """
+    return importlib.util.find_spec(library) is not None

@@ -191,6 +191,23 @@ def test_legible_in_both_schemes_on_all_screens(opened, address, scheme, width):
     assert small >= 9
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (320, "dark")])
+def test_files_to_deploy_are_legible_and_tell_which_to_take(opened, example, tmp_path, width, scheme):
+    run = example["plain_run"](tmp_path / "run", {"teacher": [0.97], "student": [0.96]}, recipe=False)
+    page = opened(
+        write_report(example["deploy_stage"](run)).html.as_uri(),
+        color_scheme=scheme,
+        viewport={"width": width, "height": 800},
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    weak = [(text, name) for ratio, text, name in page.evaluate(CONTRAST) if ratio < 4.5]
+    assert weak == []
+    page.locator(".deployment figure .mark.student").first.hover()
+    told = page.locator("#tip").inner_text().splitlines()
+    assert told[0].startswith("student")
+    assert told[-1].startswith("Take: stages/export/seed-0/student")
+
+
 def test_hostile_names_run_nothing(opened, example, tmp_path):
     evil = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">"
     accuracy = {"teacher": [0.97, 0.96], "student": [0.96, 0.95], "control": [0.94, 0.95]}

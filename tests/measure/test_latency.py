@@ -101,3 +101,14 @@ def test_bad_settings_are_refused(settings, message):
 def test_names_must_differ(models):
     with pytest.raises(InputError, match="different names"):
         compare_latency(models, torch.rand(1, 3))
+
+
+def test_the_slowest_call_in_a_hundred_is_told_where_enough_were_timed():
+    many = latency(nn.Identity(), torch.rand(1, 3), seconds=0.05)
+    assert many.runs >= 200
+    assert many.p99_ms >= many.p90_ms
+    few = compare_latency([("a", Pause(10.0))], torch.rand(1, 3), seconds=0.02, calls=200)["a"]
+    assert few.p99_ms is None  # ten times the seconds are not enough for 200 calls
+    assert 10 <= few.runs < 30
+    quick = compare_latency([("a", Pause(0.5))], torch.rand(1, 3), seconds=0.02, calls=60)["a"]
+    assert quick.runs >= 60

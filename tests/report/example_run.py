@@ -186,6 +186,75 @@ def _plain_row(role: str) -> dict:
     }
 
 
+def _timing(ms, *, batch=1, threads=1):
+    return {
+        "median_ms": ms,
+        "p90_ms": 1.1 * ms,
+        "p99_ms": 1.5 * ms,
+        "batch": batch,
+        "threads": threads,
+        "runtime": "",
+        "runs": 300,
+    }
+
+
+def _deployed_row(name, runtime, *, accuracy, ms, size, before=None, **more):
+    return {
+        "name": name,
+        "runtime": runtime,
+        "path": f"../../export/seed-0/{name}",
+        "before": before,
+        "proved": True,
+        "bytes": size,
+        "macs": 1000,
+        "peak_memory_bytes": 5_000_000,
+        "quality": {"validation": {"accuracy": accuracy + 0.01}, "test": {"accuracy": accuracy}},
+        "timings": [_timing(ms), _timing(0.9 * ms, threads=2), _timing(4 * ms, batch=8)],
+        **more,
+    }
+
+
+DEPLOYED = [
+    _deployed_row(
+        "teacher",
+        "torch eager",
+        accuracy=0.97,
+        ms=9.0,
+        size=36_000,
+        path="../../teacher/seed-0/model.json",
+        proved=None,
+    ),
+    _deployed_row("student.onnx", "onnxruntime", accuracy=0.96, ms=2.0, size=4_000),
+    _deployed_row(
+        "student-int8.onnx", "onnxruntime", accuracy=0.955, ms=4.0, size=1_500, before="student.onnx", precision="int8"
+    ),
+    _deployed_row("student.onnx", "openvino", accuracy=0.96, ms=1.0, size=4_000),
+    _deployed_row(
+        "torn.onnx", "onnxruntime", accuracy=0.5, ms=1, size=1, quality={}, timings=[], bytes=None, failed="SIGSEGV <b>"
+    ),
+]
+CHOICE = {
+    "name": "student.onnx",
+    "runtime": "openvino",
+    "kept": True,
+    "drop": 1.0,
+    "text": "student.onnx in openvino, 1 ms: the fastest of the files that lose at most 2 points",
+    "notes": ["student-int8.onnx is 2× slower than student.onnx, the step before it, in onnxruntime"],
+}
+
+
+def deploy_stage(run: Path, *, choice: dict | None = CHOICE, seeds: tuple[int, ...] = (0,)):
+    """Adds a deploy stage, with a teacher, a student as two files, one of them in two runtimes, and a torn file."""
+    for seed in seeds:
+        folder = run / "stages" / "deploy" / f"seed-{seed}"
+        stage_file(folder, kind="deploy", seed=seed)
+        content = {"metric": "accuracy", "decided_on": "validation", "reference": "teacher", "max_drop": 2.0}
+        content |= {"by": "latency", "seconds": 1.0, "rows": DEPLOYED, "choice": choice}
+        content["file"] = "chosen/student.onnx" if choice else None
+        _json(folder / "deployment.json", {"schema": 1, **content})
+    return run
+
+
 def stage_file(folder: Path, *, kind: str, seed: int, status: str = "done", **fields):
     _json(
         folder / "stage.json",

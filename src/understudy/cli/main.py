@@ -9,7 +9,25 @@ from typing import Annotated
 import typer
 
 from understudy import __version__
-from understudy.cli import check, demo, init, layers, measure, methods, recipes, record, recording, report, run
+from understudy.cli import (
+    check,
+    compress,
+    demo,
+    deploy,
+    export,
+    init,
+    layers,
+    measure,
+    methods,
+    predict,
+    recipes,
+    recommend,
+    record,
+    recording,
+    report,
+    run,
+    serve,
+)
 from understudy.cli.failures import explain
 from understudy.cli.verbs import group, paragraphs
 
@@ -22,7 +40,7 @@ Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 the r
 """
 
 app = group(paragraphs(HELP))
-RUNNING, LOOKING = "Run", "Look"
+RUNNING, LOOKING, USING = "Run", "Look", "Use"
 
 
 def _version(wanted: bool) -> None:
@@ -45,6 +63,7 @@ VERBS = {
         "check": check.check_recipe,
         "record": record.record_recipe,
         "init": init.write_recipe,
+        "compress": compress.compress_model,
         "demo": demo.run_demo,
     },
     LOOKING: {
@@ -53,6 +72,13 @@ VERBS = {
         "layers": layers.list_layers,
         "methods": methods.show_methods,
         "measure": measure.measure_model,
+        "recommend": recommend.recommend_student,
+    },
+    USING: {
+        "export": export.export_model,
+        "deploy": deploy.deploy_files,
+        "predict": predict.predict_inputs,
+        "serve": serve.serve_model,
     },
 }
 for panel, verbs in VERBS.items():

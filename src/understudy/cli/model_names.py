@@ -104,6 +104,22 @@ def build_named(text: str, *, size: str | None, classes: int | None) -> Built:
     return _fresh(text, _validated(fields), parsed_size(size), classes or 10)
 
 
+def place_of(text: str) -> Path:
+    """Where on disk the model is that a word names: a path, or ``RUN#STAGE``, which may have exported it.
+
+    Raises:
+        InputError: when the run has no such stage, or it has left no model.
+    """
+    from understudy.runtimes.opening import SUFFIXES
+
+    run, hash_sign, stage = text.rpartition("#")
+    if not hash_sign or Path(text).exists():
+        return Path(text)
+    files = sorted((Path(run) / "stages" / stage).glob("seed-*/*"))
+    exported = [file.parent for file in files if file.suffix in SUFFIXES]
+    return exported[0] if exported else _of_run(Path(run), stage)
+
+
 def parsed_size(size: str | None) -> tuple[int, ...]:
     """``3,32,32`` as numbers; an ordinary image of that size when not given.
 

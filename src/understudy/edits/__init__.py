@@ -5,12 +5,14 @@ from typing import Annotated
 from pydantic import Field
 
 from understudy.edits.edit import Edit
+from understudy.edits.factorised import Factorised
+from understudy.edits.quantized import Quantized, QuantizedWeights
 from understudy.edits.resized import Resized
 from understudy.edits.reused_head import ReusedHead
 
-EDITS: tuple[type[Edit], ...] = (ReusedHead, Resized)
+EDITS: tuple[type[Edit], ...] = (ReusedHead, Resized, Factorised, Quantized, QuantizedWeights)
 
-AnyEdit = Annotated[ReusedHead | Resized, Field(discriminator="kind")]
+AnyEdit = Annotated[ReusedHead | Resized | Factorised | Quantized | QuantizedWeights, Field(discriminator="kind")]
 """What a saved model's record may list under `edits`."""
 
-__all__ = ["EDITS", "AnyEdit", "Edit", "Resized", "ReusedHead"]
+__all__ = ["EDITS", "AnyEdit", "Edit", "Factorised", "Quantized", "QuantizedWeights", "Resized", "ReusedHead"]

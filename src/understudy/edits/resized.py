@@ -34,7 +34,8 @@ class Resized(Edit):
     shapes: dict[str, tuple[int, ...]]
     """Of the parameters and buffers whose shape changed, by name."""
     attributes: dict[str, dict[str, Size]]
-    """What layers say of their sizes, where it changed, such as ``out_channels`` or ``num_heads``, by layer."""
+    """What layers say of their sizes, where it changed, such as ``out_channels`` or ``num_heads``, by layer. Lists are
+    written as tuples."""
 
     @classmethod
     def between(cls, before: nn.Module, after: nn.Module) -> Resized:
@@ -45,13 +46,18 @@ class Resized(Edit):
             after: the same with other sizes.
 
         Raises:
-            InputError: when one has layers or weights that the other does not have.
+            InputError: when one has layers or weights that the other does not have, or weights shared otherwise.
         """
         old, new = _tensors(before), _tensors(after)
         layers, resized = dict(before.named_modules()), dict(after.named_modules())
         strange = sorted((old.keys() ^ new.keys()) | (layers.keys() ^ resized.keys()))
         if strange:
             raise InputError(f"expected two networks with the same layers; not in both: {listing(strange)}")
+        if untied := sorted(name for name, other in _sharing(old).items() if new[name] is not new[other]):
+            raise InputError(
+                f"expected two networks that share the same weights; no longer shared: {listing(untied)}. A copy that "
+                "is loaded again would share them"
+            )
         sizes = {path: _changed(_sizes(layers[path]), _sizes(layer)) for path, layer in resized.items()}
         return cls(
             shapes={name: tuple(tensor.shape) for name, tensor in new.items() if tensor.shape != old[name].shape},
@@ -85,7 +91,8 @@ class Resized(Edit):
         for path, attributes in self.attributes.items():
             layer = self.layer_of(network, path)
             for name, value in attributes.items():
-                setattr(layer, name, value)
+                keeps_list = isinstance(vars(layer).get(name), list)
+                setattr(layer, name, list(value) if keeps_list and isinstance(value, tuple) else value)
         return network
 
 
@@ -93,12 +100,23 @@ def _tensors(network: nn.Module) -> dict[str, Tensor]:
     return dict(network.named_parameters(remove_duplicate=False)) | dict(network.named_buffers(remove_duplicate=False))
 
 
+def _sharing(tensors: dict[str, Tensor]) -> dict[str, str]:
+    """The names of tensors that have been there before, and the first name of each."""
+    first: dict[int, str] = {}
+    names = {name: first.setdefault(id(tensor), name) for name, tensor in tensors.items()}
+    return {name: other for name, other in names.items() if name != other}
+
+
 def _sizes(layer: nn.Module) -> dict[str, Size]:
-    return {name: value for name, value in vars(layer).items() if _is_size(value) and not name.startswith("_")}
+    return {
+        name: tuple(value) if isinstance(value, list | tuple) else value
+        for name, value in vars(layer).items()
+        if _is_size(value) and not name.startswith("_")
+    }
 
 
 def _is_size(value: object) -> bool:
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return all(isinstance(each, int) for each in value)
     return isinstance(value, int | float) and not isinstance(value, bool)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.balancing import Balancer
+from understudy.edits.nncf_library import is_quantizer
 from understudy.engine.training import Optimizer
 from understudy.errors import InputError, listing, nearest
 
@@ -26,8 +27,8 @@ _NORMS = (
 def build_optimizer(spec: Optimizer, modules: list[nn.Module]) -> torch.optim.Optimizer:
     """An optimizer of all parameters of the modules that are to be trained, each once.
 
-    What balances an objective's terms is never decayed. The fused implementation is used where torch has one for the
-    parameters' device.
+    What balances an objective's terms and the ranges of quantizers are never decayed. The fused implementation is used
+    where torch has one for the parameters' device.
 
     Args:
         spec: which optimizer, with what options.
@@ -78,8 +79,10 @@ def _groups(spec: Optimizer, modules: list[nn.Module]) -> list[dict[str, Any]]:
     for module in modules:
         for layer in module.modules():
             for parameter in layer.parameters(recurse=False):
-                exempt = isinstance(layer, Balancer) or (
-                    spec.no_decay_on_bias_and_norm and (parameter.ndim <= 1 or isinstance(layer, _NORMS))
+                exempt = (
+                    isinstance(layer, Balancer)
+                    or is_quantizer(layer)
+                    or (spec.no_decay_on_bias_and_norm and (parameter.ndim <= 1 or isinstance(layer, _NORMS)))
                 )
                 if parameter.requires_grad and parameter not in decayed and parameter not in plain:
                     (plain if exempt else decayed)[parameter] = None

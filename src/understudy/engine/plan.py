@@ -6,7 +6,7 @@ import copy
 import functools
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -215,7 +215,10 @@ def _choose(work: Probed, fixed: Choice, allowed: tuple[Precision, ...], executi
         training_seconds = 1e-3 * timings[best.label] * steps
         deadline = max(deadline, started + min(training_seconds / (10 * _WORTH), _BUDGET_SECONDS[1]))
     if compiles:  # only the fastest, and without a deadline: who asks for it knows that it takes a while
-        best = _faster(work, best, best.model_copy(update={"compiled": True}), timings, float("inf"))
+        from torch._dynamo.exc import TorchDynamoException  # a second that only who compiles waits for
+
+        with suppress(TorchDynamoException):  # what cannot be compiled, such as rounded numbers, is executed without
+            best = _faster(work, best, best.model_copy(update={"compiled": True}), timings, float("inf"))
     return best.model_copy(update={"timings_ms": timings})
 
 

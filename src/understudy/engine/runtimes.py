@@ -17,7 +17,7 @@ from understudy.batch import Batch
 from understudy.engine.plan import DTYPES, MARGIN, Choice, Execution, candidates, execute, fixed_plan
 from understudy.engine.randomness import kept_randomness
 from understudy.errors import InputError, listing
-from understudy.runtimes import reason
+from understudy.foreign import reason
 from understudy.spec import Spec
 from understudy.tasks.classification import Classification
 from understudy.tasks.task import Task

@@ -21,6 +21,12 @@ from understudy.functional.divergences import (
     total_variation_loss,
 )
 from understudy.functional.exits import early_exit_loss
+from understudy.functional.factorisation import (
+    mode_spectrum,
+    rank_for_energy,
+    svd_factors,
+    tucker2_factors,
+)
 from understudy.functional.factors import factor_transfer_loss
 from understudy.functional.feature_maps import (
     activation_boundary_loss,
@@ -54,6 +60,7 @@ from understudy.functional.relations import (
 from understudy.functional.review import hierarchical_context_loss
 from understudy.functional.sigmoid import sigmoid_target_loss
 from understudy.functional.similarities import cross_sample_similarity_loss
+from understudy.functional.sparsity import cubic_sparsity
 from understudy.functional.temperatures import dynamic_temperature_loss
 from understudy.functional.top_classes import merged_logits, tail_logit
 from understudy.functional.transformers import attention_map_loss, patient_loss, self_relation_loss
@@ -72,6 +79,7 @@ __all__ = [
     "cosine_feature_loss",
     "cross_entropy_loss",
     "cross_sample_similarity_loss",
+    "cubic_sparsity",
     "decoupled_loss",
     "dist_loss",
     "dynamic_temperature_loss",
@@ -94,6 +102,7 @@ __all__ = [
     "masked_mean",
     "merged_logits",
     "mixed_cross_entropy_loss",
+    "mode_spectrum",
     "multilevel_logit_loss",
     "neuron_selectivity_loss",
     "normalised_kd_loss",
@@ -102,6 +111,7 @@ __all__ = [
     "patient_loss",
     "pearson_channel_loss",
     "probabilistic_transfer_loss",
+    "rank_for_energy",
     "regression_loss",
     "relational_angle_loss",
     "relational_distance_loss",
@@ -111,8 +121,10 @@ __all__ = [
     "similarity_preserving_loss",
     "soft_target_loss",
     "statistics_gap",
+    "svd_factors",
     "tail_logit",
     "total_variation_loss",
+    "tucker2_factors",
     "variational_loss",
     "virtual_teacher_loss",
     "weighted_soft_labels_loss",

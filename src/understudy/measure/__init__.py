@@ -1,19 +1,28 @@
 """What a model costs and how good it is, measured on the machine at hand."""
 
-from understudy.measure.cost import Cost, cost
+from understudy.measure.candidates import Candidate, Measured
+from understudy.measure.cost import Cost, cost, macs
+from understudy.measure.deployment import Deployment, deploy
+from understudy.measure.files import measure_files
 from understudy.measure.latency import Latency, compare_latency, latency, throughput
 from understudy.measure.memory import peak_memory, peak_memory_of
 from understudy.measure.quality import Predictions, agreement, confusion, predict, quality
 
 __all__ = [
+    "Candidate",
     "Cost",
+    "Deployment",
     "Latency",
+    "Measured",
     "Predictions",
     "agreement",
     "compare_latency",
     "confusion",
     "cost",
+    "deploy",
     "latency",
+    "macs",
+    "measure_files",
     "peak_memory",
     "peak_memory_of",
     "predict",

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from understudy.edits.nncf_library import HOOKS
 from understudy.sources.forward import call, device_of, evaluating, moved, resized
 from understudy.sources.state import write_state
 from understudy.taps import unwrapped
@@ -23,7 +24,7 @@ class Cost:
     """What a model costs.
 
     Attributes:
-        parameters: numbers in its parameters, shared ones counted once.
+        parameters: numbers in its parameters, shared ones counted once; ranges of quantizers are constants.
         macs: multiply-accumulate operations of one sample, in matrix products, convolutions and attention.
         size_bytes: its weights and buffers as a safetensors file.
     """
@@ -44,17 +45,28 @@ def cost(model: nn.Module, inputs: Any) -> Cost:
         inputs: an example batch's inputs; the first sample is used.
     """
     inner = unwrapped(model)
+    return Cost(
+        parameters=sum(parameter.numel() for name, parameter in inner.named_parameters() if not name.startswith(HOOKS)),
+        macs=macs(inner, inputs),
+        size_bytes=_size(inner),
+    )
+
+
+def macs(model: nn.Module, inputs: Any) -> int:
+    """Count the multiply-accumulates of one sample, and nothing else; see :func:`cost`.
+
+    Args:
+        model: wrappers are looked through; it is left as it was.
+        inputs: an example batch's inputs; the first sample is used.
+    """
+    inner = unwrapped(model)
     sample = moved(resized(inputs, 1), device_of(inner))
     from torch.utils.flop_counter import FlopCounterMode  # a quarter of a second that few imports need
 
     counter = FlopCounterMode(display=False)
     with evaluating(inner), torch.no_grad(), torch.random.fork_rng(devices=[]), _countable_attention(), counter:
         call(inner, sample)
-    return Cost(
-        parameters=sum(parameter.numel() for parameter in inner.parameters()),
-        macs=counter.get_total_flops() // 2,
-        size_bytes=_size(inner),
-    )
+    return counter.get_total_flops() // 2
 
 
 def _size(model: nn.Module) -> int:

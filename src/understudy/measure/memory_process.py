@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from understudy.errors import UnderstudyError
 from understudy.extras import imported
+from understudy.measure.resident import peak, start_of_peak
 from understudy.sources.artifact import load_artifact, save_artifact
 from understudy.sources.artifact_record import read_record
 from understudy.sources.forward import call, moved
@@ -43,9 +42,9 @@ def main(settings: dict[str, Any]) -> int:
 
 def _on_cpu(settings: dict[str, Any]) -> int:
     _import_what_is_needed(settings)
-    before = _start_of_peak()
+    before = start_of_peak()
     _load_and_run(settings)
-    return max(_peak() - before, 0)
+    return max(peak() - before, 0)
 
 
 def _on_cuda(settings: dict[str, Any]) -> int:
@@ -72,24 +71,6 @@ def _import_what_is_needed(settings: dict[str, Any]) -> None:
         model = build_model(tiny, classes=2, inputs=images)
         save_artifact(folder, model, spec=tiny, classes=("0", "1"), inputs=images)
         _load_and_run({"directory": folder, "name": "model", "batch": 1, "device": "cpu"})
-
-
-def _start_of_peak() -> int:
-    """Resident memory now; the peak is counted from here where the system can do so (Linux)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return _peak()
-    return psutil.Process().memory_info().rss
-
-
-def _peak() -> int:
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
-        return 1024 * int(line.split()[1])
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
 
 
 if __name__ == "__main__":

@@ -57,6 +57,8 @@ class Stage(Spec):
 
     answers: ClassVar[bool] = False
     """Whether the stage leaves a teacher's answers, which can be asked like a model."""
+    exports: ClassVar[bool] = False
+    """Whether the stage leaves files for other runtimes."""
 
     kind: str
     name: Name
@@ -77,6 +79,11 @@ class Stage(Spec):
     @property
     def asks(self) -> tuple[str, ...]:
         """Those of :attr:`reads` that are only asked for answers, so that a recording does as well as a model."""
+        return ()
+
+    @property
+    def opens(self) -> tuple[str, ...]:
+        """Names of the earlier stages whose exported files it reads."""
         return ()
 
     @property

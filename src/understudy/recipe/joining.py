@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,15 @@ import torch
 from torch import nn
 
 from understudy.batch import IGNORE_INDEX, Batch
+from understudy.compress.pruning import UnmetTargetError
+from understudy.compress.quantization import check_quantizable
 from understudy.distiller import Distiller
 from understudy.errors import InputError
 from understudy.knowledge import Knowledge
 from understudy.methods import Method
+from understudy.pipeline.recovery import Recovery
 from understudy.pipeline.stage import stage_of
-from understudy.pipeline.stages import DataFree, Distill, Mutual, Record, Train
+from understudy.pipeline.stages import DataFree, Distill, Factorise, Mutual, Prune, Quantize, Record, Train
 from understudy.pipeline.students import check_same_network
 from understudy.pipeline.teaching import Average, Combine, Teaching, teacher_names, teacher_of
 from understudy.recipe.problems import KeyPath, Problem
@@ -54,6 +58,8 @@ def joining_problems(recipe: Recipe) -> list[Problem]:
             bench.build(stage.name, stage.network, ("stages", index, "model"))
         elif stage.network in bench.models:
             bench.models[stage.name] = bench.models[stage.network]
+        if isinstance(stage, Prune):
+            bench.prune(stage, ("stages", index))
     for index, stage in enumerate(recipe.stages):
         if isinstance(stage, Record):
             bench.keep(stage, ("stages", index, "keep"))
@@ -68,6 +74,10 @@ def joining_problems(recipe: Recipe) -> list[Problem]:
         if isinstance(stage, Distill | DataFree):
             for number, term in enumerate(stage.objective):
                 bench.join(stage, term, ("stages", index, "objective", number))
+        if isinstance(stage, Prune | Factorise) and stage.recovery is not None:
+            bench.recover(stage, stage.recovery, ("stages", index, "recovery", "objective"))
+        if isinstance(stage, Quantize):
+            bench.quantize(stage, ("stages", index))
     return bench.problems
 
 
@@ -160,11 +170,49 @@ class _Bench:
         teacher = teacher_of(teaching, members, combine=combine)
         return None if isinstance(teacher, Average) else teacher
 
+    def prune(self, stage: Prune, path: KeyPath) -> None:
+        """Prune the network as it is, with random weights, so that later stages find it in its new size."""
+        network = self.models.get(stage.name)
+        if network is None or not self.is_real:
+            return
+        try:
+            self.models[stage.name] = stage.tried(network, self._example, self.recipe.task)
+        except InputError as error:
+            del self.models[stage.name]
+            key = "target" if isinstance(error, UnmetTargetError) else "model"
+            key = "keep" if "the network has no layer" in str(error) else key
+            key = "importance" if str(error).startswith(stage.importance) else key
+            self.problems.append(Problem((*path, key), str(error)))
+
+    def recover(self, stage: Prune | Factorise | Quantize, recovery: Recovery, path: KeyPath) -> None:
+        """Try every term of a recovery that reads layers."""
+        student, teacher = self.models.get(stage.name), self._teacher(recovery.teacher or stage.model, "mean")
+        if student is None or teacher is None:
+            return
+        for number, term in enumerate(recovery.objective):
+            if term.wants_pairs or term.student_taps or term.teacher_taps:
+                self._try(copy.deepcopy(student), teacher, term, (*path, number))
+
     def generate(self, path: KeyPath) -> None:
         try:
             image_shape(self.inputs)
         except InputError as error:
             self.problems.append(Problem(path, str(error)))
+
+    def quantize(self, stage: Quantize, path: KeyPath) -> None:
+        """See that the stage's network can be quantized, and what it is trained with."""
+        network = self.models.get(stage.name)
+        if network is None:
+            return
+        if any(isinstance(each, Quantize) and each.name == stage.network for each in self.recipe.stages):
+            message = f"the model of {stage.network!r} is quantized already; name the float model that it was made from"
+            self.problems.append(Problem((*path, "model"), message))
+        try:
+            check_quantizable(network, stage.keep)
+        except InputError as error:
+            self.problems += [Problem((*path, "keep"), line) for line in str(error).splitlines()]
+        if stage.recovery is not None:
+            self.recover(stage, stage.recovery, (*path, "recovery", "objective"))
 
     def join(self, stage: Distill | DataFree, term: Method, path: KeyPath) -> None:
         reads_layers = term.wants_pairs or term.student_taps or term.teacher_taps

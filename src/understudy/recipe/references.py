@@ -25,6 +25,7 @@ def misplaced(stages: Mapping[KeyPath, Stage | str]) -> list[tuple[KeyPath, str]
     without_model: dict[str, str] = {}
     snapshots: dict[str, int] = {}
     answering: dict[str, str] = {}
+    without_files: dict[str, str] = {}
     for (path, stage), name in zip(stages.items(), names, strict=True):
         if isinstance(stage, Stage):
             for reference in dict.fromkeys(stage.reads):
@@ -39,6 +40,17 @@ def misplaced(stages: Mapping[KeyPath, Stage | str]) -> list[tuple[KeyPath, str]
                     message = _no_snapshot(reference, snapshots.get(needed))
                 if message:
                     problems.append((where, message))
+            for needed in dict.fromkeys(stage.opens):
+                message = (
+                    _dangling(stage, needed, earlier=list(earlier), all_names=names) if needed not in earlier else ""
+                )
+                if needed in without_files:
+                    message = (
+                        f"stage {needed!r} ({without_files[needed]}) exports no files; name one of the kind `export`"
+                    )
+                if message:
+                    problems.append(((*path, *next(_mentions(stage, needed), ())), message))
+            without_files |= {} if stage.exports else {name: stage.kind}
             snapshots[name] = stage.snapshot_count
             answering |= {name: ", ".join(stage.reads)} if stage.answers else {}
             if type(stage).network is Stage.network:  # asked of the kind: a stage that is not valid may have no model

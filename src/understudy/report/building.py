@@ -9,6 +9,8 @@ from importlib.metadata import version
 
 from understudy.errors import InputError
 from understudy.report.comparing import comparison_notes, comparisons
+from understudy.report.deployed import Deployment
+from understudy.report.deployments import advice, deployment_notes, deployments
 from understudy.report.evidence import Confusion, Curve, Disagreement, Guess, Picture
 from understudy.report.headline import report_headline
 from understudy.report.histories import curves
@@ -36,11 +38,12 @@ def build_report(runs: Sequence[RunRecord]) -> Report:
     compared = [comparison for part in parts for comparison in part.comparisons]
     made = [row for part in parts for row in part.rows]
     infos = [part.run for part in parts]
+    deployed = [deployment for part in parts for deployment in part.deployments]
     names = [run.name for run in infos]
     return Report(
         understudy=version("understudy"),
         title=" and ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more runs",
-        headline=report_headline(compared, _reached(made, infos), infos),
+        headline=report_headline(compared, _reached(made, infos), infos, [advice(each) for each in deployed]),
         gain=compared[0].gain if compared else None,
         teacher_quality=compared[0].teacher_quality if compared else None,
         notes=_across(infos) + [note for part in parts for note in part.notes],
@@ -50,6 +53,7 @@ def build_report(runs: Sequence[RunRecord]) -> Report:
         curves=[curve for part in parts for curve in part.curves],
         confusions=[confusion for part in parts for confusion in part.confusions],
         disagreements=[sample for part in parts for sample in part.disagreements],
+        deployments=deployed,
         pictures=[picture for part in parts for picture in part.pictures],
     )
 
@@ -76,6 +80,7 @@ class _RunParts:
     curves: list[Curve]
     confusions: list[Confusion]
     disagreements: list[Disagreement]
+    deployments: list[Deployment]
     pictures: list[Picture]
 
 
@@ -101,10 +106,11 @@ def _read_parts(record: RunRecord, name: str) -> _RunParts:
         run=run,
         rows=made,
         comparisons=compared,
-        notes=run_notes(record, name) + _comparison_notes(compared, made),
+        notes=run_notes(record, name) + _comparison_notes(compared, made) + deployment_notes(record, name),
         curves=curves(record, name, made),
         confusions=confusions(name, found, made),
         disagreements=_disagreements(record, name),
+        deployments=deployments(record, name),
         pictures=_pictures(record, name),
     )
 

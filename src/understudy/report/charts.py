@@ -13,6 +13,7 @@ from understudy.report.records import Role
 from understudy.report.schema import Comparison, Gain, Row
 from understudy.report.wording import (
     METRICS,
+    count,
     interval,
     metric_of,
     milliseconds,
@@ -127,9 +128,9 @@ def quality_by_cost(rows: Sequence[Row], comparisons: Sequence[Comparison], metr
         bottom=bottom,
         x_label=label + (" (log scale)" if x_axis.logarithmic else ""),
         y_label=metric_of(metric).label,
-        x_ticks=x_axis.ticks(_cost_text(cost), most=5),
+        x_ticks=x_axis.ticks(cost_text(cost), most=5),
         y_ticks=y_axis.ticks(tick_text(metric)),
-        marks=[*seeds, *_labelled(list(means.values()), right)],
+        marks=[*seeds, *with_labels(list(means.values()), right)],
         arrows=[
             Line(f"{start.x},{start.y} {end.x},{end.y}", "student")
             for comparison in comparisons
@@ -167,7 +168,7 @@ def _seed_marks(row: Row, name: str, metric: str, cost: str, x_axis: Axis, y_axi
     ]
 
 
-def _labelled(marks: list[Mark], right: float) -> list[Mark]:
+def with_labels(marks: list[Mark], right: float) -> list[Mark]:
     """Put each name beside its mark, on the side with room, and below a name that it would cover."""
     placed: list[Mark] = []
     for mark in sorted(marks, key=lambda mark: mark.y):
@@ -244,7 +245,9 @@ def tick_text(metric: str) -> Callable[[float], str]:
     return lambda value: f"{round(100 * value, 6):g} %" if fraction else f"{round(value, 9):g}"
 
 
-def _cost_text(cost: str) -> Callable[[float], str]:
-    if cost == "bytes":
-        return lambda value: size(value).replace(".00", "").replace(".0 ", " ")
+def cost_text(cost: str) -> Callable[[float], str]:
+    """How a size, a number of MACs or a time reads below an axis."""
+    if cost in ("bytes", "macs"):
+        show = size if cost == "bytes" else count
+        return lambda value: show(value).replace(".00", "").replace(".0 ", " ")
     return lambda value: f"{round(value, 9):g} ms"

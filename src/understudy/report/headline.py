@@ -67,13 +67,14 @@ def gain_sentence(gain: Gain | None) -> str:
     return f"no gain from {gain.of} was shown: {amount} over {over}, an interval that includes 0"
 
 
-def report_headline(comparisons: list[Comparison], reached: list[str], runs: list[Run]) -> str:
+def report_headline(comparisons: list[Comparison], reached: list[str], runs: list[Run], chosen: list[str]) -> str:
     """The sentence on top of the report.
 
     Args:
         comparisons: every student beside its teacher and control.
         reached: every evaluated model with its quality, in words.
         runs: the runs.
+        chosen: the files that were chosen for deployment, in words.
     """
     if len(runs) > 1:
         return f"{numbered(len(runs), 'run')} side by side: {', '.join(run.name for run in runs)}"
@@ -82,7 +83,7 @@ def report_headline(comparisons: list[Comparison], reached: list[str], runs: lis
         return f"{state}{comparisons[0].headline}"
     if reached:
         return f"{state}no student has been evaluated; {', '.join(reached[:4])}"
-    return f"{state}nothing has been evaluated"
+    return f"{state}{chosen[0] if chosen else 'nothing has been evaluated'}"
 
 
 def _factor(ratio: float | None, above: str, below: str, same: str) -> str | None:

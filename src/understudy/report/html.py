@@ -10,11 +10,12 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from understudy.report import contents, wording
+from understudy.report import contents, deployments, wording
 from understudy.report.charts import Chart, gain_chart, quality_by_cost
 from understudy.report.curves import curve_charts
 from understudy.report.evidence import Confusion, Disagreement, Picture
 from understudy.report.headline import beside_teacher, gain_sentence
+from understudy.report.pareto import pareto_charts
 from understudy.report.pictures import picture
 from understudy.report.schema import Comparison, Report, Row, Run
 
@@ -72,12 +73,18 @@ def to_html(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(
+        advice=deployments.advice,
         cells=contents.cells,
+        deployment_cells=deployments.deployment_cells,
+        deployment_conditions=deployments.deployment_conditions,
+        deployment_headers=deployments.deployment_headers,
         gain_sentence=gain_sentence,
         gained=contents.gained(report),
         headers=contents.headers,
         interval=wording.interval,
         machine=contents.machine,
+        origin=deployments.origin,
+        proved=deployments.proved,
         metric_lines=contents.metric_lines,
         tiles=_tiles,
         gain_chart=_gain_chart_of,
@@ -103,6 +110,7 @@ def to_html(report: Report) -> str:
         confusions=_confusions(report),
         samples=_samples(report),
         pictures=_pictures(report),
+        fronts=_fronts(report),
     )
 
 
@@ -185,6 +193,22 @@ def _plots(report: Report) -> list[Chart]:
         for cost in ("bytes", "latency_ms")
     ]
     return [chart for chart in charts if chart]
+
+
+def _fronts(report: Report) -> dict[tuple[str, str, int], list[Chart]]:
+    """What nothing beats, for the first seed of each deploy stage."""
+    made: dict[tuple[str, str, int], list[Chart]] = {}
+    for each in report.deployments:
+        if not any((run, stage) == (each.run, each.stage) for run, stage, _ in made):
+            splits = _splits(report, each.run)
+            rows = [row for row in report.rows if row.run == each.run and splits[row.evaluation] == "test"]
+            made[each.run, each.stage, each.seed] = pareto_charts(each, rows)
+    return made
+
+
+def _splits(report: Report, name: str) -> dict[str, str]:
+    run = next(run for run in report.runs if run.name == name)
+    return {evaluation.name: evaluation.split for evaluation in run.evaluations}
 
 
 def _within(comparisons: Sequence[Comparison], rows: Sequence[Row]) -> list[Comparison]:

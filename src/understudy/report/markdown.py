@@ -5,6 +5,14 @@ from __future__ import annotations
 import re
 
 from understudy.report.contents import cells, conditions, gained, groups, headers, labelled, machine, metric_lines
+from understudy.report.deployments import (
+    advice,
+    deployment_cells,
+    deployment_conditions,
+    deployment_headers,
+    origin,
+    proved,
+)
 from understudy.report.headline import gain_sentence
 from understudy.report.schema import Comparison, Report, Row, Run
 from understudy.report.wording import (
@@ -33,6 +41,8 @@ def to_markdown(report: Report) -> str:
         blocks += ["## Results", _results(report), "  \n".join(map(escape, conditions(report)))]
     if any(comparison.gain for comparison in report.comparisons):
         blocks += [f"## What {gained(report)} was worth", *_gains(report)]
+    if report.deployments:
+        blocks += ["## What to deploy", *_deployments(report)]
     if labelled(report):
         blocks.append("## What was labelled")
         blocks.append(_bullets([f"**{escape(name)}**: {escape(data)}" for name, data in labelled(report)]))
@@ -98,6 +108,29 @@ def _about(comparison: Comparison, report: Report) -> str:
     if len(report.comparisons) < 2:
         return ""
     return f"{comparison.run}, {comparison.student}: "
+
+
+def _deployments(report: Report) -> list[str]:
+    blocks = []
+    several = len(report.deployments) > 1
+    for each in report.deployments:
+        if several:
+            blocks.append(f"### {escape(each.run)} / {escape(each.stage)}, seed {each.seed}")
+        blocks.append(f"**{escape(sentence(advice(each)))}.**{f' It is in {escape(each.file)}.' if each.file else ''}")
+        heads = ["File", "Runtime", "Made from", "Proved", *deployment_headers(each)]
+        lines = [
+            [
+                f"**{escape(row.name)}**" if row.chosen else escape(row.name),
+                escape(row.runtime),
+                escape(origin(row)),
+                proved(row),
+                *(deployment_cells(each, row) if row.failed is None else [escape(f"failed: {row.failed}")]),
+            ]
+            for row in each.contenders
+        ]
+        blocks += [_grid(heads, [line + [""] * (len(heads) - len(line)) for line in lines], left=4)]
+        blocks.append(escape(deployment_conditions(each)))
+    return blocks
 
 
 def _every_seed(report: Report) -> list[str]:

@@ -14,7 +14,7 @@ def run_status(record: RunRecord) -> Status:
         return "failed"
     if states & {"running", "unknown"}:
         return "running"
-    evaluated = any(stage.evaluation for stage in record.stages)
+    evaluated = any(stage.evaluation or stage.deployment for stage in record.stages)
     return "done" if states and evaluated and not _absent(record) else "partial"
 
 
@@ -25,7 +25,7 @@ def run_notes(record: RunRecord, run: str) -> list[Note]:
         f"stage {name!r} has not run {f'for {seed_list(seeds)}' if seeds else 'yet'}"
         for name, seeds in _absent(record).items()
     ]
-    if not any(stage.evaluation for stage in record.stages):
+    if not any(stage.evaluation or stage.deployment for stage in record.stages):
         texts.append("nothing has been evaluated, so there are no results to show yet")
     texts += _missing_files(record)
     return [Note(level="warning", run=run, text=text) for text in texts if text]
@@ -45,6 +45,8 @@ def _stage_text(stage: StageRecord) -> str | None:
         return f"{where} is still running, or was interrupted; the same command resumes it"
     if stage.stage.kind == "evaluate" and stage.evaluation is None:
         return f"{where} is done but its evaluation.json is missing"
+    if stage.stage.kind == "deploy" and stage.deployment is None:
+        return f"{where} is done but its deployment.json is missing"
     return None
 
 

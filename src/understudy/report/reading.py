@@ -11,7 +11,15 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from understudy.errors import InputError, listing
-from understudy.report.records import EvaluationFile, ExpectedStage, RunRecord, StageFile, StageRecord, ValidationLine
+from understudy.report.records import (
+    DeploymentFile,
+    EvaluationFile,
+    ExpectedStage,
+    RunRecord,
+    StageFile,
+    StageRecord,
+    ValidationLine,
+)
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _SEED = re.compile(r"seed-(\d+)")
@@ -96,6 +104,7 @@ def _read_stage(directory: Path) -> StageRecord:
         history=_read_history(directory / "metrics.jsonl"),
         control_history=_read_history(directory / "control" / "metrics.jsonl"),
         evaluation=_read_evaluation(directory / "evaluation.json"),
+        deployment=_read_model(directory / "deployment.json", DeploymentFile),
     )
 
 

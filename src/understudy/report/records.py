@@ -117,6 +117,61 @@ class EvaluationFile(_Record):
     disagreements: list[DisagreementFile] = []
 
 
+class TimingFile(_Record):
+    """How fast a file is, at one batch size and number of threads."""
+
+    median_ms: float
+    p90_ms: float
+    p99_ms: float | None = None
+    batch: int
+    threads: int
+    runs: int
+
+
+class DeployedRow(_Record):
+    """One file in one runtime in ``deployment.json``."""
+
+    name: str
+    runtime: str
+    path: str
+    """From where the record lies."""
+    before: str | None = None
+    proved: bool | None = None
+    precision: str | None = None
+    bytes: int | None = None
+    macs: int | None = None
+    peak_memory_bytes: int | None = None
+    quality: dict[str, dict[str, float]] = {}
+    timings: list[TimingFile] = []
+    failed: str | None = None
+
+
+class ChoiceFile(_Record):
+    """The file that was chosen, and why."""
+
+    name: str
+    runtime: str
+    kept: bool
+    met: bool = True
+    text: str
+    notes: list[str] = []
+
+
+class DeploymentFile(_Record):
+    """``deployment.json``: exported files in their runtimes, and the one that was chosen."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    metric: str
+    decided_on: str
+    reference: str
+    max_drop: float
+    by: str
+    target: str | None = None
+    rows: list[DeployedRow]
+    choice: ChoiceFile | None = None
+    file: str | None = None
+
+
 class ValidationLine(_Record):
     """One line of ``metrics.jsonl``."""
 
@@ -140,6 +195,7 @@ class StageRecord:
         history: the lines of ``metrics.jsonl``, empty when there are none.
         control_history: the same for the control that a distill stage trains.
         evaluation: ``evaluation.json`` of an evaluate stage.
+        deployment: ``deployment.json`` of a deploy stage.
     """
 
     directory: Path
@@ -149,6 +205,7 @@ class StageRecord:
     history: tuple[ValidationLine, ...]
     control_history: tuple[ValidationLine, ...]
     evaluation: EvaluationFile | None
+    deployment: DeploymentFile | None = None
 
 
 @dataclass(frozen=True)

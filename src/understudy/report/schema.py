@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from understudy.report.deployed import Deployment
 from understudy.report.evidence import Confusion, Curve, Disagreement, Picture
 from understudy.report.part import Part
 from understudy.report.records import Role
@@ -261,6 +262,8 @@ class Report(Part):
     """Who takes what for what."""
     disagreements: list[Disagreement]
     """Samples that teacher and student see differently, at most 24 for each run."""
+    deployments: list[Deployment] = Field(default_factory=list)
+    """Exported files where they are to run, and the one that was chosen."""
     pictures: list[Picture] = Field(default_factory=list)
     """What stages have to show, of their first seed."""
 

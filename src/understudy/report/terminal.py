@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from understudy.report.contents import cells, conditions, groups, headers
+from understudy.report.deployments import advice
 from understudy.report.schema import Report
 from understudy.report.wording import interval, seed_list, sentence
 
@@ -32,6 +33,7 @@ def table(report: Report) -> RenderableType:
                     f"{seed_list(comparison.gain.seeds)}"
                 )
             )
+    parts += [Text(f"{each.stage}, seed {each.seed}: {advice(each)}") for each in report.deployments]
     styles = {"warning": "yellow", "info": ""}
     several = len(report.runs) > 1
     parts += [

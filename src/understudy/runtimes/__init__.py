@@ -2,6 +2,16 @@
 
 from understudy.runtimes.card import Card, FileInput
 from understudy.runtimes.deployed import DeployedModel
-from understudy.runtimes.session import Port, Session, reason
+from understudy.runtimes.opening import RUNTIMES, open_model, runtimes_for
+from understudy.runtimes.session import Port, Session
 
-__all__ = ["Card", "DeployedModel", "FileInput", "Port", "Session", "reason"]
+__all__ = [
+    "RUNTIMES",
+    "Card",
+    "DeployedModel",
+    "FileInput",
+    "Port",
+    "Session",
+    "open_model",
+    "runtimes_for",
+]

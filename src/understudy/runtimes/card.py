@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from understudy.errors import InputError
 from understudy.spec import Spec
 
 KEY = "understudy"
@@ -44,3 +45,26 @@ class Card(Spec):
     """Digest of the recipe that made the model."""
     weights: str | None = None
     """SHA-256 of the weights that were exported."""
+
+
+def parsed_card(text: str | None, *, whose: str) -> Card | None:
+    """The card that a file carries.
+
+    Args:
+        text: what was found in it; None for nothing.
+        whose: the file, for the error.
+
+    Raises:
+        InputError: when it is damaged, or of a later version.
+    """
+    if text is None:
+        return None
+    try:
+        return Card.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise InputError(
+            f"{whose} carries a card that this version cannot read ({where}: {first['msg']}); update Understudy, or "
+            "export the model again"
+        ) from error

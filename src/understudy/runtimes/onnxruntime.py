@@ -11,7 +11,9 @@ from torch import Tensor
 
 from understudy.errors import InputError
 from understudy.extras import imported
-from understudy.runtimes.session import Port, reason
+from understudy.foreign import reason
+from understudy.runtimes.card import KEY
+from understudy.runtimes.session import Port
 
 _ERRORS_ONLY = 3
 """Severity from which ONNX Runtime writes to stderr."""
@@ -47,6 +49,7 @@ class OnnxSession:
             raise InputError(f"{path} cannot be run by ONNX Runtime: {reason(error)}") from error
         self.inputs = tuple(_port(node) for node in self._session.get_inputs())
         self.outputs = tuple(_port(node) for node in self._session.get_outputs())
+        self.card: str | None = self._session.get_modelmeta().custom_metadata_map.get(KEY)
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, Tensor]) -> list[Tensor]:
         """Some outputs of the graph, on the CPU.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +21,10 @@ _TYPES = {
     "tensor(uint8)": torch.uint8,
     "tensor(bool)": torch.bool,
 }
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_WHERE = ("Check 'false' failed at", "Exception from src/", "FrontEnd API failed")
+"""How OpenVINO begins, before it says what is wrong."""
+_NAMES = {dtype: name for name, dtype in _TYPES.items()}
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,11 @@ class Port:
     name: str
     type: str
     shape: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, name: str, dtype: torch.dtype, shape: Sequence[int | None]) -> Port:
+        """A port of a type that torch has."""
+        return cls(name, _NAMES.get(dtype, str(dtype).removeprefix("torch.")), tuple(shape))
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -59,6 +69,11 @@ class Session(Protocol):
         """What comes out."""
         ...
 
+    @property
+    def card(self) -> str | None:
+        """What the file carries under :data:`~understudy.runtimes.card.KEY`; None for nothing."""
+        ...
+
     def call(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """All outputs, on the CPU.
 
@@ -71,8 +86,6 @@ class Session(Protocol):
         ...
 
 
-def reason(error: Exception) -> str:
-    """What another library's error says, in one short line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text if len(text) <= 200 else f"{text[:199]}…"
+def shapes_of(ports: Sequence[Port], tensors: Sequence[Tensor]) -> str:
+    """Tensors in words, by the names of the inputs that they were given for."""
+    return ", ".join(f"{port.name!r} {tuple(tensor.shape)}" for port, tensor in zip(ports, tensors, strict=True))

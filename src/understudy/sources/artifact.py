@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from understudy.edits import AnyEdit
+from understudy.edits.nncf_library import HOOKS
 from understudy.errors import InputError, listing
 from understudy.files import file_digest, replacing
 from understudy.sources.architecture import build_architecture, portable
@@ -144,15 +145,16 @@ def load_artifact(
             f"{weights} is not the file that {name}.json was written with (their SHA-256 differ); one of the two is "
             "from another save. Save the model again, or take both from one copy"
         )
+    own = [tensor for name, tensor in state.items() if not name.startswith(HOOKS)]  # ranges have a type of their own
+    types = {tensor.dtype for tensor in own if tensor.is_floating_point()}
     with torch.random.fork_rng(devices=[]):
         module = build_architecture(
             record.architecture, classes=len(record.classes), inputs=example_of(record.inputs, 2), pretrained=False
         )
+        if len(types) == 1:
+            module.to(types.pop())
         for edit in record.edits:
             module = edit.replay(module, example_of(record.inputs, 2))
-    types = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
-    if len(types) == 1:
-        module.to(types.pop())
     load_state(module, state, whose=str(weights))
     normalize_inputs(module, record.preprocess)
     return LoadedArtifact(module, record.spec, record.classes, record.inputs, dict(record.metadata))

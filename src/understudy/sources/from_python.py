@@ -55,6 +55,19 @@ def build_python(spec: PythonModel, *, classes: int) -> nn.Module:
     return model
 
 
+def function_of(spec: PythonModel) -> Callable[..., Any]:
+    """The function that a spec names; its module is imported.
+
+    Args:
+        spec: names it.
+
+    Raises:
+        InputError: when there is no such module or function.
+    """
+    with _current_directory_first():
+        return _function(spec)
+
+
 def _function(spec: PythonModel) -> Callable[..., Any]:
     module_name, _, path = spec.target.partition(":")
     found: Any = _module(module_name)

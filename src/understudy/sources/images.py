@@ -47,10 +47,24 @@ class Form:
         """
         try:
             image = _opened(record)
+        except _UNREADABLE as error:
+            raise ValueError(f"cannot be decoded: {error}") from error
+        return self.pixels(image)
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """An image that was opened, turned as its camera was held, (height, width, channels) uint8.
+
+        Raises:
+            ValueError: as :meth:`decode` does.
+        """
+        mode = self._mode(image)
+        try:
             if "exif" in image.info:
                 image = ImageOps.exif_transpose(image)
-            image = image.convert(self._mode(image))
-        except _UNREADABLE as error:
+            if isinstance(image.info.get("transparency"), bytes):
+                del image.info["transparency"]  # of a palette; Pillow leaves it out too, with a warning
+            image = image.convert(mode)
+        except Exception as error:  # each format has errors of its own for what is broken
             raise ValueError(f"cannot be decoded: {error}") from error
         if self.size is not None and image.size != self.size[::-1]:
             height, width = self.size

@@ -10,7 +10,7 @@ from typing import Any
 from understudy.errors import InputError, listing, nearest
 from understudy.extras import imported
 from understudy.files import file_digest
-from understudy.runtimes import reason
+from understudy.foreign import reason
 
 _PASSING = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Flatten"})
 """Operators behind a softmax that leave probabilities what they are."""
@@ -35,13 +35,13 @@ def read_onnx(path: Path) -> Any:
         raise InputError(f"{path} is not an ONNX file, or a broken one: {reason(error)}") from error
     if not model.graph.output:
         raise InputError(f"{path} is not an ONNX file, or a broken one: it holds no graph with an output")
-    missing = [place for place in _beside(model) if not (path.parent / place).is_file()]
+    missing = [place for place in files_beside(model) if not (path.parent / place).is_file()]
     if missing:
         raise InputError(f"{path} needs the files {listing(missing)} beside it, which are not there")
     return model
 
 
-def _beside(model: Any) -> list[str]:
+def files_beside(model: Any) -> list[str]:
     """The files that hold weights of a graph, from its own folder."""
     places = {
         entry.value for each in model.graph.initializer for entry in each.external_data if entry.key == "location"
@@ -71,7 +71,7 @@ def onnx_digest(path: Path, model: Any, settings: Sequence[Any] = ()) -> str:
         model: what :func:`read_onnx` gave.
         settings: what the answers depend on beside the files; nothing where all is as usual.
     """
-    digests = [file_digest(each) for each in (path, *(path.parent / place for place in _beside(model)))]
+    digests = [file_digest(each) for each in (path, *(path.parent / place for place in files_beside(model)))]
     if len(digests) == 1 and not settings:
         return digests[0]
     return hashlib.sha256(repr((digests, list(settings))).encode()).hexdigest()

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-import logging
 import tempfile
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as trees
 
 from understudy.batch import Batch, tensors_of
 from understudy.errors import InputError
 from understudy.extras import imported
+from understudy.foreign import converting
 from understudy.knowledge import Knowledge
-from understudy.runtimes import reason
+from understudy.runtimes.flattening import Answer, Call, arguments_in
 from understudy.runtimes.onnxruntime import OnnxSession
+from understudy.runtimes.openvino import OpenVinoSession
 from understudy.taps import unwrapped
 from understudy.tasks.task import Task
 from understudy.teachers.module import ModuleTeacher
@@ -100,26 +97,14 @@ def openvino_network(module: nn.Module, example: Batch, task: Task) -> nn.Module
     """
     _check_on_cpu(example, "OpenVINO")
     openvino = imported("openvino", extra="export", needed_by="executing a network with OpenVINO")
-    call = _Call(module, example, task)
-    with _converting("OpenVINO"):
+    call = _call(module, example, task)
+    with converting("OpenVINO"):
         model = openvino.convert_model(call.flat, example_input=tuple(call.tensors))
         for port, tensor in zip(model.inputs, call.tensors, strict=True):
             port.get_node().set_partial_shape(openvino.PartialShape([-1, *tensor.shape[1:]]))
         model.validate_nodes_and_infer_types()
-        settings = {
-            "INFERENCE_PRECISION_HINT": "f32",  # or else bfloat16, where the CPU has it
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "PERFORMANCE_HINT": "LATENCY",  # all threads for one batch
-            "ENABLE_CPU_PINNING": False,  # the cores are the student's too
-        }
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
-
-    def run(tensors: list[Tensor]) -> list[Tensor]:
-        arrays = [tensor.detach().contiguous().numpy() for tensor in tensors]
-        found = compiled(arrays, share_inputs=True, share_outputs=False)
-        return [torch.from_numpy(found[number]) for number in range(len(found))]
-
-    return _Foreign(run, call)
+        session = OpenVinoSession(model, shares=True)
+    return _Foreign(session.call, call.answer)
 
 
 def onnxruntime_network(module: nn.Module, example: Batch, task: Task) -> nn.Module:
@@ -135,21 +120,19 @@ def onnxruntime_network(module: nn.Module, example: Batch, task: Task) -> nn.Mod
     """
     for library in ("onnxruntime", "onnxscript"):
         imported(library, extra="export", needed_by="executing a network with ONNX Runtime")
-    call = _Call(module, example, task)
-    with _converting("ONNX"), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    call = _call(module, example, task)
+    with converting("ONNX"), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "network.onnx"
         sizes = tuple({0: torch.export.Dim.DYNAMIC} for _ in call.tensors)
         program = torch.onnx.export(call.flat, tuple(call.tensors), dynamo=True, dynamic_shapes=(sizes,), verbose=False)
         assert program is not None  # there is none only without dynamo
         program.save(path)
         session = OnnxSession(path, example.device)
-    inputs, outputs = ([port.name for port in ports] for ports in (session.inputs, session.outputs))
 
     def run(tensors: list[Tensor]) -> list[Tensor]:
-        found = session.run(outputs, dict(zip(inputs, tensors, strict=True)))
-        return [answer.to(tensors[0].device) for answer in found]
+        return [answer.to(tensors[0].device) for answer in session.call(tensors)]
 
-    return _Foreign(run, call)
+    return _Foreign(run, call.answer)
 
 
 def _kind(batch: Batch) -> tuple[torch.device, list[tuple[torch.Size, torch.dtype]]]:
@@ -157,90 +140,21 @@ def _kind(batch: Batch) -> tuple[torch.device, list[tuple[torch.Size, torch.dtyp
     return batch.device, [(tensor.shape[1:], tensor.dtype) for tensor in tensors_of(batch.inputs)]
 
 
+def _call(module: nn.Module, example: Batch, task: Task) -> Call:
+    return Call(unwrapped(module), lambda network: task.observe(network, example))
+
+
 def _check_on_cpu(example: Batch, what: str) -> None:
     if example.device.type != "cpu":
         raise InputError(f"{what} runs on the CPU, and the batches are on {example.device}")
 
 
-@contextmanager
-def _converting(what: str) -> Iterator[None]:
-    """Say in one line why a conversion failed, and hide what libraries write meanwhile."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as error:  # whatever tracing somebody's network raises
-        raise InputError(f"the network cannot be converted to {what}: {reason(error)}") from error
-    finally:
-        logging.disable(level)
-
-
-class _Call:
-    """How a task calls a network, seen once: which tensors go in, and what the answer is made of."""
-
-    def __init__(self, module: nn.Module, example: Batch, task: Task) -> None:
-        module = copy.deepcopy(unwrapped(module)).eval()
-        seen = _Seen(module)
-        with torch.no_grad():
-            task.observe(seen, example)
-        leaves, inputs = trees.tree_flatten(seen.arguments)
-        self.tensors = _tensors(leaves)
-        self.answer, self.structure = trees.tree_flatten(seen.answer)
-        self.flat = _Flat(module, leaves, inputs).eval()
-
-
-class _Seen(nn.Module):
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-        self.arguments: Any = None
-        self.answer: Any = None
-
-    def forward(self, *positional: Any, **named: Any) -> Any:
-        self.arguments = _ordered(positional, named)
-        self.answer = self.module(*positional, **named)
-        return self.answer
-
-
-class _Flat(nn.Module):
-    """A network from tensors in a row to tensors in a row, as converters want it."""
-
-    def __init__(self, module: nn.Module, arguments: list[Any], structure: trees.TreeSpec) -> None:
-        super().__init__()
-        self.module, self.arguments, self.structure = module, _form(arguments), structure
-
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        positional, named = trees.tree_unflatten(_filled(self.arguments, tensors), self.structure)
-        return tuple(_tensors(trees.tree_leaves(self.module(*positional, **named))))
-
-
 class _Foreign(nn.Module):
     """A network that another runtime executes, called like the network itself. It has no parameters."""
 
-    def __init__(self, run: Callable[[list[Tensor]], list[Tensor]], call: _Call) -> None:
+    def __init__(self, run: Callable[[list[Tensor]], list[Tensor]], answer: Answer) -> None:
         super().__init__()
-        self.run, self.answer, self.structure = run, _form(call.answer), call.structure
+        self.run, self.answer = run, answer
 
     def forward(self, *positional: Any, **named: Any) -> Any:
-        tensors = _tensors(trees.tree_leaves(_ordered(positional, named)))
-        return trees.tree_unflatten(_filled(self.answer, self.run(tensors)), self.structure)
-
-
-def _ordered(positional: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    return positional, dict(sorted(named.items()))
-
-
-def _tensors(leaves: Iterable[Any]) -> list[Tensor]:
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-
-
-def _form(leaves: list[Any]) -> list[Any]:
-    """What stays the same from call to call, with ... where a tensor goes."""
-    return [... if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-
-
-def _filled(form: list[Any], tensors: Iterable[Tensor]) -> list[Any]:
-    following = iter(tensors)
-    return [next(following) if leaf is ... else leaf for leaf in form]
+        return self.answer.of(self.run(arguments_in(positional, named)))

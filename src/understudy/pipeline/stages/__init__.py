@@ -6,18 +6,50 @@ from pydantic import Field
 
 from understudy.pipeline.stage import Stage
 from understudy.pipeline.stages.data_free import DataFree
+from understudy.pipeline.stages.deploy import Deploy
 from understudy.pipeline.stages.distill import Distill
 from understudy.pipeline.stages.evaluate import Evaluate
+from understudy.pipeline.stages.export import Export
+from understudy.pipeline.stages.factorise import Factorise
 from understudy.pipeline.stages.fit_bias import FitBias
 from understudy.pipeline.stages.load import Load
 from understudy.pipeline.stages.mutual import Mutual
+from understudy.pipeline.stages.prune import Prune
+from understudy.pipeline.stages.quantize import Quantize
 from understudy.pipeline.stages.record import Record
 from understudy.pipeline.stages.train import Train
 
-STAGES: tuple[type[Stage], ...] = (Load, Train, Record, Distill, Mutual, DataFree, FitBias, Evaluate)
+STAGES: tuple[type[Stage], ...] = (
+    Load,
+    Train,
+    Record,
+    Distill,
+    Mutual,
+    DataFree,
+    FitBias,
+    Prune,
+    Factorise,
+    Quantize,
+    Evaluate,
+    Export,
+    Deploy,
+)
 
 AnyStage = Annotated[
-    Load | Train | Record | Distill | Mutual | DataFree | FitBias | Evaluate, Field(discriminator="kind")
+    Load
+    | Train
+    | Record
+    | Distill
+    | Mutual
+    | DataFree
+    | FitBias
+    | Prune
+    | Factorise
+    | Quantize
+    | Evaluate
+    | Export
+    | Deploy,
+    Field(discriminator="kind"),
 ]
 """What a recipe may list under `stages`."""
 
@@ -25,11 +57,16 @@ __all__ = [
     "STAGES",
     "AnyStage",
     "DataFree",
+    "Deploy",
     "Distill",
     "Evaluate",
+    "Export",
+    "Factorise",
     "FitBias",
     "Load",
     "Mutual",
+    "Prune",
+    "Quantize",
     "Record",
     "Stage",
     "Train",

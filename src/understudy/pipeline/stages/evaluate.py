@@ -142,6 +142,7 @@ def _time(measured: Mapping[str, _Measured], inputs: Any) -> None:
         measured[name].row["latency_ms"] = {
             "median": latency.median_ms,
             "p90": latency.p90_ms,
+            "p99": latency.p99_ms,
             "batch": latency.batch,
             "threads": latency.threads,
             "runtime": latency.runtime,

@@ -1,0 +1,161 @@
+"""``understudy compress``: from a trained model to the file to deploy, in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from understudy.cli.failures import tell
+from understudy.cli.init import TASK_NAMES
+from understudy.cli.model_names import model_fields, place_of
+from understudy.cli.output import AsJson, write
+from understudy.cli.results import show_results
+from understudy.cli.run import RunFolder, is_main_process, run_file
+from understudy.errors import InputError, RunError, listing, nearest
+
+FORMATS = {"onnx": "onnxscript", "openvino": "openvino", "executorch": "executorch"}
+"""What files are written by default, by the library that each needs."""
+
+
+def compress_model(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A trained model: a saved one's directory, RUN#STAGE, torchvision:NAME."),
+    ],
+    data: Annotated[str, typer.Option("--data", metavar="SOURCE", help="A folder, a file, a hub id, sklearn/digits.")],
+    target: Annotated[
+        str | None, typer.Option("--target", help="What the file may cost, such as 'latency<2ms, size<4MB'.")
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option("--max-drop", min=0.0, help="Points of accuracy that the file may be below the model.")
+    ] = 1.0,
+    student: Annotated[
+        str | None, typer.Option("--student", help="Another network to distill the model into, as a further candidate.")
+    ] = None,
+    shares: Annotated[
+        str, typer.Option("--shares", help="Shares of the multiply-accumulates that pruned candidates keep.")
+    ] = "0.5,0.25",
+    epochs: Annotated[float, typer.Option("--epochs", help="Epochs of each training.")] = 5.0,
+    task: Annotated[str, typer.Option("--task", help="image_classification or classification.")] = TASK_NAMES[0],
+    control: Annotated[
+        bool, typer.Option("--control/--no-control", help="Train each candidate without the teacher too.")
+    ] = True,
+    out: RunFolder = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the recipe, and run nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compress a trained model: prune, distill, quantize, export, and choose the best file within the target.
+
+    It is a recipe like any other: it lies in the run's directory, and --plan shows it. The same command goes on where
+    it was interrupted.
+
+    Example: [bold]understudy compress runs/demo#teacher --data sklearn/digits --target "latency<1ms"[/bold]
+    """
+    from understudy.recipe.compressing import Compression, compression_recipe
+    from understudy.targets import parse_target
+
+    if target is not None:
+        parse_target(target)  # what cannot be read is said before anything is trained
+    asked = Compression(
+        model=_trained(model),
+        data=data,
+        task=_task(task),
+        student=model_fields(student) if student is not None else None,
+        shares=_shares(shares),
+        epochs=epochs,
+        views=None,
+        max_drop=max_drop,
+        target=target,
+        formats=_formats(),
+        control=control,
+    )
+    text = compression_recipe(asked, name="compress")
+    if plan:
+        write(text)
+        return
+    directory = out if out is not None else Path("runs") / "compress"
+    directory = run_file(_left(text, directory), [], directory)
+    if is_main_process():
+        show_results(directory, as_json=as_json)
+        _tell_choice(directory)
+
+
+def _trained(model: str) -> dict[str, Any]:
+    """The model as a recipe has it, with the weights that it was trained to."""
+    place = place_of(model)
+    fields = model_fields(str(place))
+    match fields["source"]:
+        case "torchvision":
+            return {**fields, "weights": "DEFAULT"}
+        case "timm":
+            return {**fields, "pretrained": True}
+        case "understudy":
+            raise InputError(
+                f"{model!r} is a network with random weights, and there is nothing to keep of it. Give a trained "
+                "model: the directory of a saved one, or RUN#STAGE; `understudy init` writes a recipe that trains one"
+            )
+        case _:
+            return fields
+
+
+def _task(name: str) -> str:
+    if name not in TASK_NAMES:
+        raise InputError(f"--task {name!r}: expected one of {listing(TASK_NAMES)}{nearest(name, TASK_NAMES)}")
+    return name
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise InputError(f"--shares {text!r}: expected numbers between 0 and 1, such as 0.5,0.25") from error
+
+
+def _formats() -> tuple[str, ...]:
+    """The files that can be written here."""
+    from understudy.extras import is_installed
+
+    found = tuple(name for name, library in FORMATS.items() if is_installed(library))
+    if not found:
+        raise InputError(
+            "none of the libraries that write files to deploy is installed; install some with pip install "
+            "'understudy[export]'"
+        )
+    for name in FORMATS.keys() - set(found):
+        tell(f"{FORMATS[name]} is not installed, so no {name} files are written")
+    return found
+
+
+def _tell_choice(directory: Path) -> None:
+    """Say which file it is; an error where none keeps to what was asked."""
+    from understudy.measure.deployment import RECORD, Deployment
+    from understudy.recipe.compressing import DEPLOYMENT
+
+    folder = next((directory / "stages" / DEPLOYMENT).glob("seed-*"))
+    found = Deployment.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
+    assert found.choice is not None  # the stage fails where there is none
+    assert found.file is not None
+    for note in found.choice.notes:
+        tell(note)
+    said = f"{found.choice.text}\nThe file: {folder / found.file}"
+    if not found.choice.kept:
+        raise RunError(
+            f"{said}\nNothing is thrown away: all candidates are in {directory}, and the same command with a wider "
+            "--target or --max-drop, more --epochs or smaller --shares goes on from there"
+        )
+    tell(said)
+
+
+def _left(text: str, directory: Path) -> Path:
+    """The recipe as a file in the run's directory."""
+    from understudy.pipeline.directory import write_text
+
+    path = directory / "recipe.yaml"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {directory} cannot be made: {error.strerror}") from error
+    write_text(path, text)
+    return path

@@ -1,0 +1,215 @@
+"""From a trained network to a file that other runtimes execute, and that was seen to answer alike."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from understudy.batch import Batch
+from understudy.errors import InputError, RunError, nearest
+from understudy.export.executorch import write_executorch
+from understudy.export.onnx import write_onnx
+from understudy.export.openvino import write_openvino
+from understudy.export.proof import Proof, prove
+from understudy.export.torch_export import write_torch_export
+from understudy.export.traced import Traced, traced
+from understudy.files import file_digest, replacing
+from understudy.measure.picking import PROOF
+from understudy.runtimes import Card, FileInput
+from understudy.sources.forward import each_tensor, moved, resized
+from understudy.sources.preprocess import preprocess_of
+from understudy.sources.state import write_state
+from understudy.taps import unwrapped
+from understudy.tasks.task import Task
+
+Format = Literal["onnx", "openvino", "executorch", "torch_export"]
+"""Of which kind an exported file is."""
+FORMATS: tuple[Format, ...] = get_args(Format)
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "executorch": ".pte", "torch_export": ".pt2"}
+UNPROVED = ".unproved"
+"""What the name of a file has before its ending that does not answer as the network does."""
+_WRITERS: dict[Format, Callable[[Traced, Path, str], bool]] = {
+    "onnx": write_onnx,
+    "openvino": write_openvino,
+    "executorch": write_executorch,
+    "torch_export": write_torch_export,
+}
+_RANDOM = "random inputs"
+_RANDOM_SAMPLES = {"float32": 32, "int8": 256}
+"""How many; one prediction in a hundred cannot be counted on a few."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was exported and proved.
+
+    Attributes:
+        path: of the file; what belongs to it lies beside it.
+        format: its kind.
+        card: what it says about itself.
+        proof: what was seen when it was run beside the network; also beside it, such as in ``model.onnx.proof.json``.
+        size_bytes: of all its files.
+    """
+
+    path: Path
+    format: Format
+    card: Card
+    proof: Proof
+    size_bytes: int
+
+
+def export(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    format: Format,
+    example: Any,
+    task: Task,
+    classes: Sequence[str],
+    samples: Iterable[Any] | None = None,
+    data: str = "the given samples",
+    licence: str | None = None,
+    recipe: str | None = None,
+    weights: str | None = None,
+) -> Exported:
+    """Write a network as a file for another runtime, and prove that it answers as the network does.
+
+    The file is written beside its place, run in every installed runtime that takes it, and put in its place only when
+    it is proved (:func:`~understudy.export.proof.prove`). The network's own normalisation of its inputs is in it.
+
+    Args:
+        model: the network; it is left as it was.
+        path: the file, or a folder in which it is called ``model``.
+        format: what is written: ``onnx``, ``openvino``, ``executorch`` or ``torch_export``.
+        example: a batch's inputs, one sample or more; of any device.
+        task: how the network is called.
+        classes: names of the classes, in the order of the outputs.
+        samples: batches on which it is proved, as the task reads them; random inputs when not given.
+        data: which samples these are, in words.
+        licence: of the weights, as their owner says it.
+        recipe: digest of the recipe that made the network.
+        weights: SHA-256 of the weights; found out when not given.
+
+    Returns:
+        The file, with its proof.
+
+    Raises:
+        InputError: when a library is not installed, or the network cannot be converted, naming operator and layer.
+        RunError: when the file does not answer as the network does, with the figure and the bound; it is then called
+            ``NAME.unproved.…``, with its proof, and what was there before stays.
+    """
+    target = place_of(path, format)
+    own = copy.deepcopy(unwrapped(model)).cpu().float().eval()
+    example = moved(example, "cpu")
+    network = traced(own, example, task)
+    if network.quantized and format not in ("onnx", "openvino"):
+        raise InputError(
+            f"the network is quantized by NNCF, which cannot be written as {format!r}; expected 'onnx' or 'openvino', "
+            "or the network before it was quantized"
+        )
+    card = _card(own, network, task, classes, licence=licence, recipe=recipe, weights=weights)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-", ignore_cleanup_errors=True) as folder:
+        written = Path(folder) / target.name
+        tokens = _WRITERS[format](network, written, card.model_dump_json(by_alias=True))
+        proof = prove(
+            written,
+            own,
+            [_random(example, _RANDOM_SAMPLES[card.precision])] if samples is None else samples,
+            task=task,
+            data=_RANDOM if samples is None else data,
+            precision=card.precision,
+            tokens=tokens,
+        )
+        if not proof.proved:
+            target = target.with_name(f"{target.stem}{UNPROVED}{target.suffix}")
+        _put(written, target)
+    with replacing(target.with_name(f"{target.name}{PROOF}")) as temporary:
+        temporary.write_text(proof.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    if not proof.proved:
+        raise RunError(f"{target} does not answer as the network does: {'; '.join(proof.problems)}. It was kept")
+    return Exported(target, format, card, proof, sum(part.stat().st_size for part in _parts(target)))
+
+
+def place_of(path: str | Path, format: Format) -> Path:
+    """Where a file goes: itself, or ``model`` with the right ending, in a folder.
+
+    Raises:
+        InputError: for a format that there is not, or a name with the ending of another one.
+    """
+    if format not in FORMATS:
+        raise InputError(
+            f"there is no format {format!r}{nearest(format, FORMATS)}; expected one of {', '.join(FORMATS)}"
+        )
+    path, ending = Path(path), SUFFIXES[format]
+    if path.suffix == ending:
+        return path
+    if path.suffix in SUFFIXES.values():
+        raise InputError(f"{path} ends in {path.suffix}, a file of the format {format!r} ends in {ending}")
+    return path / f"model{ending}"
+
+
+def _card(
+    model: nn.Module,
+    network: Traced,
+    task: Task,
+    classes: Sequence[str],
+    *,
+    licence: str | None,
+    recipe: str | None,
+    weights: str | None,
+) -> Card:
+    normalisation = preprocess_of(model)
+    return Card(
+        understudy=version("understudy"),
+        task=task.kind,
+        classes=tuple(classes),
+        inputs=tuple(
+            FileInput(name=name, shape=tuple(tensor.shape[1:]), dtype=str(tensor.dtype).removeprefix("torch."))
+            for name, tensor in zip(network.names, network.tensors, strict=True)
+        ),
+        normalisation=None if normalisation is None else {"mean": normalisation.mean, "std": normalisation.std},
+        precision="int8" if network.quantized else "float32",
+        licence=licence,
+        recipe=recipe,
+        weights=weights or _digest_of(model),
+    )
+
+
+def _digest_of(model: nn.Module) -> str:
+    with tempfile.TemporaryDirectory(prefix="understudy-") as folder:
+        path = Path(folder) / "weights.safetensors"
+        write_state(model, path)
+        return file_digest(path)
+
+
+def _random(example: Any, count: int) -> Batch:
+    """Inputs that mean nothing: numbers from 0 to 1, and where whole numbers go in those of the example."""
+
+    def drawn(tensor: Tensor) -> Tensor:
+        return torch.rand(tensor.shape, generator=generator) if tensor.is_floating_point() else tensor
+
+    generator = torch.Generator().manual_seed(0)
+    return Batch(inputs=each_tensor(resized(example, count), drawn))
+
+
+def _parts(path: Path) -> list[Path]:
+    """All files of an exported file, itself last."""
+    return [path.with_suffix(".bin"), path] if path.suffix == ".xml" else [path]
+
+
+def _put(written: Path, target: Path) -> None:
+    """Put a file in its place; of two that belong together none stays that belongs to another."""
+    if len(_parts(target)) > 1:
+        target.unlink(missing_ok=True)
+    for source, place in zip(_parts(written), _parts(target), strict=True):
+        with replacing(place) as temporary:
+            source.rename(temporary)

@@ -1,0 +1,234 @@
+"""The requests that a server answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from understudy.errors import InputError, UnderstudyError
+from understudy.serving.batching import Batcher, QueueFullError
+from understudy.serving.bodies import Inbox, Part, parts_of
+from understudy.serving.limits import Limits
+from understudy.serving.metrics import CONTENT_TYPE, GONE, Meter
+from understudy.serving.predictor import Prediction
+from understudy.serving.refusal import RefusedError
+from understudy.serving.samples import Sample, SampleForm
+
+Handler = Callable[[Request], Awaitable[Response]]
+_LARGE_BYTES = 2**16
+
+
+@dataclass
+class Service:
+    """What the requests share.
+
+    Attributes:
+        card: what the model is.
+        form: what its samples are.
+        batcher: answers samples.
+        meter: counts.
+        limits: of a request.
+        readers: threads that decode what was sent.
+        log: is told of what went wrong on this side, in one line.
+        stopping: whether new requests are refused.
+        in_flight: POST /predict that are being answered.
+        answered: those that were given predictions.
+    """
+
+    card: dict[str, Any]
+    form: SampleForm
+    batcher: Batcher
+    meter: Meter
+    limits: Limits
+    readers: ThreadPoolExecutor
+    log: Callable[[str], None]
+    stopping: bool = False
+    in_flight: int = field(default=0, init=False)
+    answered: int = field(default=0, init=False)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """While a request is in flight."""
+        self._count(1)
+        try:
+            yield
+        finally:
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        self.in_flight += more
+        self.meter.in_flight.set(self.in_flight)
+
+
+def application(service: Service) -> ASGIApp:
+    """``POST /predict``, ``GET /health``, ``GET /metrics`` and ``GET /``; every error is ``{"error": …}``.
+
+    Each request is counted and timed; whatever goes wrong becomes an answer without a trace.
+    """
+    routes = _routes(service)
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http"
+        path = scope["path"] if scope["path"] in routes else "other"
+        status, begun = GONE, time.monotonic()
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if service.stopping:
+                    message["headers"] = [*message["headers"], (b"connection", b"close")]
+            if len(message.get("body", b"")) > _LARGE_BYTES:  # a client that does not read must not wait for ever
+                await asyncio.wait_for(send(message), service.limits.timeout_s)
+            else:
+                await send(message)
+
+        # What is refused as the server stops is not waited for: there may always be more of it.
+        with service.counted() if path == "/predict" and not service.stopping else nullcontext():
+            try:
+                response = await _response(service, routes.get(path), Request(scope, receive))
+                if response is not None:
+                    await response(scope, receive, sending)
+            finally:
+                service.answered += path == "/predict" and status == 200
+                service.meter.request(path, status, time.monotonic() - begun)
+
+    return call
+
+
+def _routes(service: Service) -> dict[str, tuple[str, Handler]]:
+    inbox = Inbox(service.limits)
+
+    async def predict(request: Request) -> Response:
+        if service.stopping:
+            raise RefusedError(503, "the server is stopping", retry_after_s=1)
+        if len(service.batcher) >= service.limits.queue:
+            raise _full("the queue is full; try again later")
+        deadline = time.monotonic() + service.limits.timeout_s
+        top = _top(request)
+        async with inbox.body(request) as body:
+            parts = await parts_of(body, request.headers, most=service.limits.queue)
+            del body
+            samples = await _read(service, parts)
+        predictions = await _answered(service, request, samples, top, deadline)
+        return JSONResponse({"predictions": [prediction.as_json() for prediction in predictions]})
+
+    async def health(request: Request) -> Response:  # noqa: ARG001
+        status = "stopping" if service.stopping else "ok"
+        return JSONResponse({"status": status}, status_code=503 if service.stopping else 200)
+
+    async def metrics(request: Request) -> Response:  # noqa: ARG001
+        return Response(service.meter.text(), media_type=CONTENT_TYPE)
+
+    async def index(request: Request) -> Response:
+        curl = _curl(service.form, str(request.base_url))
+        return JSONResponse({**service.card, "limits": service.limits.model_dump(), "try": curl})
+
+    return {
+        "/": ("GET", index),
+        "/predict": ("POST", predict),
+        "/health": ("GET", health),
+        "/metrics": ("GET", metrics),
+    }
+
+
+async def _response(service: Service, route: tuple[str, Handler] | None, request: Request) -> Response | None:
+    """The answer to a request; None when there is nobody any more who waits for it."""
+    try:
+        if route is None:
+            raise RefusedError(404, "there is POST /predict, GET /health, GET /metrics and GET / here, nothing else")
+        method, handler = route
+        if request.method != method and (request.method, method) != ("HEAD", "GET"):
+            raise RefusedError(405, f"the method is {request.method[:20]}; expected {method}")
+        return await handler(request)
+    except ClientDisconnect:
+        return None
+    except RefusedError as error:
+        headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+        if error.status == 405 and route is not None:
+            headers["Allow"] = route[0]
+        return JSONResponse({"error": str(error)}, status_code=error.status, headers=headers)
+    except Exception as error:  # nobody outside is shown a trace
+        service.log(f"{type(error).__name__}: {error}")
+        return JSONResponse({"error": "the server failed; its log says why"}, status_code=500)
+
+
+async def _read(service: Service, parts: list[Part]) -> list[Sample]:
+    """Decode in a thread, so that other requests are served meanwhile."""
+
+    def read() -> list[Sample]:
+        pieces = [piece for name, data, kind in parts for piece in service.form.pieces(data, kind, whose=name)]
+        if len(pieces) > service.limits.queue:
+            raise RefusedError(413, f"{len(pieces):,} inputs at once; expected {service.limits.queue:,} at most")
+        return [piece.make() for piece in pieces]
+
+    try:
+        return await asyncio.get_running_loop().run_in_executor(service.readers, read)
+    except InputError as error:
+        raise RefusedError(422, str(error)) from error
+
+
+async def _answered(
+    service: Service, request: Request, samples: list[Sample], top: int, deadline: float
+) -> list[Prediction]:
+    """Wait for the model, until it has answered, the time is over, or the client is gone."""
+    try:
+        futures = service.batcher.submit(samples, top=top)
+    except QueueFullError as error:
+        raise _full(str(error)) from error
+    answers = asyncio.gather(*map(asyncio.wrap_future, futures))
+    answers.add_done_callback(_seen)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({answers, gone}, timeout=deadline - time.monotonic(), return_when=asyncio.FIRST_COMPLETED)
+        if answers.done():
+            return answers.result()
+        if gone.done():
+            raise ClientDisconnect
+        raise RefusedError(504, f"there was no answer within {service.limits.timeout_s:g} s", retry_after_s=1)
+    except UnderstudyError as error:
+        if isinstance(error, RefusedError):
+            raise
+        if error.__cause__ is not None:
+            service.log(f"{error}: {error.__cause__}")
+        raise RefusedError(422 if isinstance(error, InputError) else 500, str(error)) from error
+    finally:
+        for waiting in (gone, answers, *futures):
+            waiting.cancel()
+
+
+def _seen(answers: asyncio.Future[Any]) -> None:
+    """Look at an error that nobody waits for any more, which asyncio would report otherwise."""
+    if not answers.cancelled():
+        answers.exception()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _top(request: Request) -> int:
+    text = request.query_params.get("top", "3")
+    if not (text.isdecimal() and len(text) <= 4 and 1 <= int(text) <= 1000):
+        raise RefusedError(422, f"top is {text[:20]!r}; expected a whole number from 1 to 1000")
+    return int(text)
+
+
+def _full(words: str) -> RefusedError:
+    return RefusedError(503, words, retry_after_s=1)
+
+
+def _curl(form: SampleForm, url: str) -> str:
+    if form.layout == "tensor" and form.tensors[0].form is not None:
+        return f"curl -F image=@photo.jpg {url}predict"
+    return f"curl -H 'Content-Type: application/json' -d '{{\"input\": …}}' {url}predict"

@@ -1,0 +1,226 @@
+"""A model from disk, and what it says about samples."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from understudy import __version__
+from understudy.batch import Batch
+from understudy.errors import InputError, RunError, UnderstudyError, listing, nearest
+from understudy.files import neighbours
+from understudy.runtimes import DeployedModel, open_model
+from understudy.runtimes.opening import SUFFIXES
+from understudy.serving.expected import Expected
+from understudy.serving.samples import Sample, SampleForm
+from understudy.sources.artifact import load_artifact
+from understudy.sources.forward import device_of, resized
+from understudy.sources.preprocess import preprocess_of
+from understudy.tasks import Classification
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a model says about one sample.
+
+    Attributes:
+        top: the likeliest classes and their probabilities, the best one first.
+    """
+
+    top: tuple[tuple[str, float], ...]
+
+    @property
+    def label(self) -> str:
+        """The name of the likeliest class."""
+        return self.top[0][0]
+
+    @property
+    def probability(self) -> float:
+        """Of that class, in [0, 1]."""
+        return self.top[0][1]
+
+    def as_json(self) -> dict[str, Any]:
+        """``class`` and ``probability``, and the same of each class under ``top``."""
+        top = [{"class": label, "probability": probability} for label, probability in self.top]
+        return {**top[0], "top": top}
+
+
+@final
+class Predictor:
+    """A network or an exported file that answers samples, one batch at a time, from any thread.
+
+    Args:
+        model: put into eval mode; it stays on its device.
+        form: what a sample is.
+        classes: their names, in the order of the model's outputs; numbers when not given.
+        name: what to call the model.
+
+    Raises:
+        InputError: when the model cannot be run on such samples, or has another number of outputs.
+    """
+
+    def __init__(
+        self, model: nn.Module, form: SampleForm, *, classes: Sequence[str] | None = None, name: str = "model"
+    ) -> None:
+        self.model, self.form, self.name = model.eval(), form, name
+        self._lock = threading.Lock()
+        self._batch_size = _fixed_batch(model)
+        try:
+            outputs = self._logits([form.example()]).shape[-1]
+        except Exception as error:  # a network of anybody's, or a runtime's own
+            raise InputError(f"the model {name!r} cannot be run on a sample of {form}: {error}") from error
+        self.classes = tuple(classes) if classes is not None else tuple(map(str, range(outputs)))
+        if len(self.classes) != outputs:
+            raise InputError(f"the model {name!r} has {outputs} outputs, but {len(self.classes)} classes are named")
+
+    def predict(self, samples: Sequence[Sample], *, top: int = 1) -> list[Prediction]:
+        """Answer samples, as ``form`` reads them; those of equal shapes are computed together.
+
+        Args:
+            samples: any number.
+            top: how many classes to tell of each.
+
+        Returns:
+            One prediction for each sample, in order; probabilities are the softmax of the model's outputs.
+
+        Raises:
+            InputError: when the model cannot take a sample, or answers it with something that is not finite.
+            RunError: when it fails for another reason.
+        """
+        answers = self.each(samples, top=top)
+        for answer in answers:
+            if isinstance(answer, UnderstudyError):
+                raise answer
+        return [answer for answer in answers if isinstance(answer, Prediction)]
+
+    def each(self, samples: Sequence[Sample], *, top: int = 1) -> list[Prediction | UnderstudyError]:
+        """Answer samples like :meth:`predict`, but for those that cannot be answered give the error in their place.
+
+        It is an :class:`InputError` where the sample is to blame and a :class:`RunError` where it may not be; what the
+        network or the runtime said is its cause.
+        """
+        found: dict[int, Prediction | UnderstudyError] = {}
+        groups: dict[Any, list[int]] = {}
+        for place, sample in enumerate(samples):
+            groups.setdefault(self.form.shapes(sample), []).append(place)
+        for places in groups.values():
+            found |= zip(places, self._answers([samples[place] for place in places], top), strict=True)
+        return [found[place] for place in range(len(samples))]
+
+    def card(self) -> dict[str, Any]:
+        """What somebody who is to use the model must know, as JSON."""
+        names = self.form.names or ("input",) * len(self.form.tensors)
+        return {
+            "understudy": __version__,
+            "model": self.name,
+            "classes": list(self.classes),
+            "inputs": [_described(name, one) for name, one in zip(names, self.form.tensors, strict=True)],
+            **_told_by(self.model),
+        }
+
+    def _answers(self, samples: list[Sample], top: int) -> list[Prediction | UnderstudyError]:
+        try:
+            return [self._answer(row, top) for row in self._logits(samples)]
+        except Exception as error:  # a network of anybody's, or a runtime's own
+            if len(samples) > 1:
+                return [answer for sample in samples for answer in self._answers([sample], top)]
+            return [_failure(error)]
+
+    def _logits(self, samples: list[Sample]) -> Tensor:
+        """(samples, classes) float32 on the CPU."""
+        size = self._batch_size or len(samples)
+        with self._lock, torch.inference_mode():
+            parts = []
+            for first in range(0, len(samples), size):
+                some = samples[first : first + size]
+                batch = Batch(inputs=resized(self.form.batch(some), size)).to(device_of(self.model))
+                parts.append(_TASK.observe(self.model, batch).logits[: len(some)].float().cpu())
+        return torch.cat(parts)
+
+    def _answer(self, logits: Tensor, top: int) -> Prediction | UnderstudyError:
+        if not torch.isfinite(logits).all():
+            return InputError("the model's answer is not finite for this input")
+        values, classes = logits.double().softmax(0).topk(max(1, min(top, len(self.classes))))
+        labels = (self.classes[index] for index in classes.tolist())
+        return Prediction(tuple(zip(labels, values.tolist(), strict=True)))
+
+
+_TASK = Classification()
+_TOLD = {"task", "normalisation", "precision", "licence", "recipe", "weights"}
+"""What the card of an exported file tells beside its classes and inputs."""
+
+
+def open_predictor(
+    path: str | Path, *, runtime: str | None = None, size: Sequence[int] | None = None, name: str | None = None
+) -> Predictor:
+    """Load a saved model or an exported file.
+
+    Args:
+        path: the folder of a saved model (or one of its two files), an exported file, or a folder with one.
+        runtime: what executes an exported file, such as ``openvino``.
+        size: shape of one sample, for a file from elsewhere that does not say it.
+        name: what to call the model; the last part of the path when not given.
+
+    Raises:
+        InputError: when there is none, it is damaged, or cannot be run.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise InputError(f"there is no file or folder {str(path)!r}{nearest(place.name, neighbours(place))}")
+    name = name or (place.stem if place.is_file() else place.resolve().name)
+    exported = place if place.suffix in SUFFIXES and place.is_file() else _only_exported(place)
+    if exported is None:
+        if runtime not in (None, "torch"):
+            raise InputError(f"{place} is a saved model, which torch runs; {runtime!r} executes exported files")
+        loaded = load_artifact(place)
+        return Predictor(loaded.module, SampleForm.of_record(loaded.inputs), classes=loaded.classes, name=name)
+    model = open_model(exported, runtime=runtime)
+    if model.card is not None:
+        return Predictor(model, SampleForm.of_card(model.card), classes=model.card.classes, name=name)
+    form = SampleForm.of_ports(model.session.inputs)
+    if size is not None:
+        form = SampleForm((Expected(tuple(size), form.tensors[0].dtype),))
+    return Predictor(model, form, name=name)
+
+
+def _only_exported(folder: Path) -> Path | None:
+    """The exported file of a folder that holds no saved model."""
+    if not folder.is_dir() or (folder / "model.json").is_file():
+        return None
+    files = sorted(item for item in folder.iterdir() if item.suffix in SUFFIXES)
+    if len(files) > 1:
+        raise InputError(f"{folder} holds several exported files; name one of {listing([item.name for item in files])}")
+    return files[0] if files else None
+
+
+def _failure(error: Exception) -> UnderstudyError:
+    blamed = InputError if isinstance(error, InputError | IndexError) else RunError
+    failure = blamed("the model cannot take this input" if blamed is InputError else "the model failed on this input")
+    failure.__cause__ = error
+    return failure
+
+
+def _told_by(model: nn.Module) -> dict[str, Any]:
+    if isinstance(model, DeployedModel):
+        told = model.card.model_dump(mode="json", include=_TOLD) if model.card is not None else {}
+        return {"runtime": model.runtime, **told}
+    normalisation = preprocess_of(model)
+    told = normalisation.model_dump(mode="json") if normalisation is not None else None
+    return {"runtime": "torch", "normalisation": told}
+
+
+def _fixed_batch(model: nn.Module) -> int | None:
+    """How many samples an exported file takes at once, where it takes no other number."""
+    shape = model.session.inputs[0].shape if isinstance(model, DeployedModel) else ()
+    return shape[0] if shape else None
+
+
+def _described(name: str, tensor: Expected) -> dict[str, Any]:
+    what = "image" if tensor.form is not None else "tensor"
+    return {"name": name, "kind": what, "shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
