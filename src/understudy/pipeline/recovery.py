@@ -20,9 +20,9 @@ from understudy.methods.soft_targets import SoftTargets
 from understudy.objective import Objective
 from understudy.pipeline.control import CONTROL, comparison_record, examination, harm, train_control
 from understudy.pipeline.recorded import asked_of, behind, shown_with, teachers_of
-from understudy.pipeline.stage import Context, Reference
+from understudy.pipeline.stage import Context, Name, Reference, Stage, stage_of
 from understudy.pipeline.students import Beginning, edited, load_model, referred, spec_of
-from understudy.pipeline.teaching import Average, Teaching, asking_problems, teacher_names, teacher_of
+from understudy.pipeline.teaching import Average, Teaching, asking_problems, content_of, teacher_names, teacher_of
 from understudy.pipeline.training import evaluation_loader, train_loader, train_model
 from understudy.sources.artifact import save_artifact
 from understudy.sources.splits import Subset
@@ -59,6 +59,40 @@ class Recovery(Spec):
     def _consistent(self) -> Recovery:
         refuse([] if self.teacher is None else asking_problems(self.objective, self.teacher))
         return self
+
+
+class Compressing(Stage):
+    """A stage that makes an earlier stage's model smaller or faster, and may train it afterwards."""
+
+    model: Reference
+    """The earlier stage whose model is taken."""
+    recovery: Recovery | None = None
+    """The training afterwards, beside a control without a teacher; none when left out."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The stages of the model and of its teachers."""
+        return tuple(dict.fromkeys(map(stage_of, self.reads)))
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The model, and its teachers."""
+        return (self.model, *(() if self.recovery is None else teacher_names(self.recovery.teacher)))
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """The teachers of the recovery."""
+        return tuple(name for name in self.reads[1:] if name != self.model)
+
+    @property
+    def outside(self) -> dict[str, str | None]:
+        """A teacher from elsewhere."""
+        return {} if self.recovery is None else content_of(self.recovery.teacher)
+
+    @property
+    def network(self) -> Name:
+        """That of the earlier stage."""
+        return stage_of(self.model)
 
 
 def compress(context: Context, model: Reference, steps: Sequence[Step], recovery: Recovery | None) -> dict[str, Any]:

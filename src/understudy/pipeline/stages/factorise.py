@@ -13,9 +13,8 @@ from understudy.compress.low_rank import CostName, FactorisedNetwork, factorise
 from understudy.edits import AnyEdit
 from understudy.measure.cost import Cost
 from understudy.measure.latency import compare_latency
-from understudy.pipeline.recovery import Recovery, compress
-from understudy.pipeline.stage import Context, Name, Reference, Stage, stage_of
-from understudy.pipeline.teaching import content_of, teacher_names
+from understudy.pipeline.recovery import Compressing, compress
+from understudy.pipeline.stage import Context
 from understudy.pipeline.training import evaluation_loader
 from understudy.spec import refuse
 
@@ -25,12 +24,10 @@ SECONDS = 0.5
 
 
 @final
-class Factorise(Stage):
+class Factorise(Compressing):
     """Make a trained model's linear layers and convolutions products of smaller ones, and train it afterwards."""
 
     kind: Literal["factorise"] = "factorise"
-    model: Reference
-    """The earlier stage whose model is factorised."""
     energy: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """The share of its squared weight that each layer keeps, such as 0.9; or give a target."""
     target: Annotated[dict[CostName, Share], Field(min_length=1)] | None = None
@@ -38,39 +35,12 @@ class Factorise(Stage):
     highest energy that meets it is taken."""
     keep: tuple[str, ...] = ()
     """Paths of layers that are left alone, with everything below them."""
-    recovery: Recovery | None = None
-    """The training afterwards; none when left out."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Factorise:
         if (self.energy is None) == (self.target is None):
             refuse([(("energy",), "expected exactly one of energy, such as 0.9, and target, such as {macs: 0.5}")])
         return self
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The stages of the model and of its teachers."""
-        return tuple(dict.fromkeys(map(stage_of, self.reads)))
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The model, and its teachers."""
-        return (self.model, *(() if self.recovery is None else teacher_names(self.recovery.teacher)))
-
-    @property
-    def asks(self) -> tuple[str, ...]:
-        """The teachers of the recovery."""
-        return tuple(name for name in self.reads[1:] if name != self.model)
-
-    @property
-    def outside(self) -> dict[str, str | None]:
-        """A teacher from elsewhere."""
-        return {} if self.recovery is None else content_of(self.recovery.teacher)
-
-    @property
-    def network(self) -> Name:
-        """That of the earlier stage."""
-        return stage_of(self.model)
 
     def run(self, context: Context) -> dict[str, Any]:
         """Leave the factorised model, its control below it, and a record of what became of each layer.

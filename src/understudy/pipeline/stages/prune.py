@@ -20,10 +20,9 @@ from understudy.doctor import Finding, to_json
 from understudy.functional import cubic_sparsity
 from understudy.measure import compare_latency
 from understudy.pipeline.pruning import Pruning, in_words, one_sample
-from understudy.pipeline.recovery import Recovery, Step, compress
-from understudy.pipeline.stage import Context, Name, Reference, Stage, artifact_of, stage_of
+from understudy.pipeline.recovery import Compressing, Step, compress
+from understudy.pipeline.stage import Context, artifact_of, stage_of
 from understudy.pipeline.students import load_model
-from understudy.pipeline.teaching import content_of, teacher_names
 from understudy.pipeline.training import evaluation_loader
 from understudy.sources.loader import Loader
 from understudy.sources.splits import Subset
@@ -35,12 +34,10 @@ SECONDS = 0.5
 
 
 @final
-class Prune(Stage):
+class Prune(Compressing):
     """Make a trained model smaller by taking out its least important channels and heads, in one step or in several."""
 
     kind: Literal["prune"] = "prune"
-    model: Reference
-    """The earlier stage whose model is pruned."""
     target: Target
     """What it may cost at most: a share of its `macs`, `params` or `latency`, or `latency_ms` on this machine;
     `channels` for a share of the channels. `sparsity` for single weights, which makes nothing smaller or faster."""
@@ -57,8 +54,6 @@ class Prune(Stage):
     """Layers that lose channels keep a multiple of this, such as 8 for kernels that like it."""
     samples: Annotated[int, Field(ge=1)] = 512
     """How many labelled training samples `taylor` and `hessian` look at."""
-    recovery: Recovery | None = None
-    """The training after each step; none when left out."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Prune:
@@ -73,31 +68,6 @@ class Prune(Stage):
                     problems.append(((name,), "is about channels; single weights are compared by their magnitude"))
         refuse(problems)
         return self
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The stages of the model and of its teachers."""
-        return tuple(dict.fromkeys(map(stage_of, self.reads)))
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The model, and its teachers."""
-        return (self.model, *(() if self.recovery is None else teacher_names(self.recovery.teacher)))
-
-    @property
-    def asks(self) -> tuple[str, ...]:
-        """The teachers of the recovery."""
-        return tuple(name for name in self.reads[1:] if name != self.model)
-
-    @property
-    def outside(self) -> dict[str, str | None]:
-        """A teacher from elsewhere."""
-        return {} if self.recovery is None else content_of(self.recovery.teacher)
-
-    @property
-    def network(self) -> Name:
-        """That of the earlier stage."""
-        return stage_of(self.model)
 
     def run(self, context: Context) -> dict[str, Any]:
         """Leave the pruned model, its control below it, and a record of what was taken out.

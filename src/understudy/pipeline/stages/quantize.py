@@ -12,10 +12,9 @@ from understudy.compress.quantization import CALIBRATION, QuantizedNetwork, quan
 from understudy.compress.sensitivity import BoundedNetwork, metric_of, quantize_within
 from understudy.doctor import Finding
 from understudy.edits import AnyEdit
-from understudy.pipeline.recovery import Recovery, compress
-from understudy.pipeline.stage import Context, Name, Reference, Stage, stage_of
+from understudy.pipeline.recovery import Compressing, compress
+from understudy.pipeline.stage import Context
 from understudy.pipeline.students import load_model, referred, spec_of
-from understudy.pipeline.teaching import content_of, teacher_names
 from understudy.pipeline.training import evaluation_loader
 from understudy.sources.artifact import load_artifact, save_artifact
 from understudy.sources.loader import Loader
@@ -26,12 +25,10 @@ _BATCH = 32
 
 
 @final
-class Quantize(Stage):
+class Quantize(Compressing):
     """Give a trained model numbers of eight bits, as few layers apart as a bound on quality needs, and train it."""
 
     kind: Literal["quantize"] = "quantize"
-    model: Reference
-    """The earlier stage whose model is quantized."""
     mode: Mode = "static"
     """`static` rounds weights and activations, for int8 files that run faster; `weights` keeps the weights alone in
     int8, for language models: a quarter of the size, and no training afterwards."""
@@ -45,39 +42,12 @@ class Quantize(Stage):
     max_drop: Annotated[float, Field(ge=0.0)] | None = None
     """Percentage points of the task's metric that may be lost on the validation data. When it is more, the layers that
     lose most go back to float until it is not. After a training it is what the trained model has lost."""
-    recovery: Recovery | None = None
-    """Training with rounded numbers (quantization-aware); none when left out."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Quantize:
         if self.mode == "weights" and self.recovery is not None:
             refuse([(("recovery",), "weights in int8 cannot be trained; use mode: static, or train before")])
         return self
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The stages of the model and of its teachers."""
-        return tuple(dict.fromkeys(map(stage_of, self.reads)))
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The model, and its teachers."""
-        return (self.model, *self.asks)
-
-    @property
-    def asks(self) -> tuple[str, ...]:
-        """The teachers of the recovery."""
-        return () if self.recovery is None else teacher_names(self.recovery.teacher)
-
-    @property
-    def outside(self) -> dict[str, str | None]:
-        """A teacher from elsewhere."""
-        return {} if self.recovery is None else content_of(self.recovery.teacher)
-
-    @property
-    def network(self) -> Name:
-        """That of the earlier stage."""
-        return stage_of(self.model)
 
     def run(self, context: Context) -> dict[str, Any]:
         """Leave the quantized model, its control below it, and a record of which layers have eight bits.
