@@ -42,6 +42,9 @@ def compress_model(
     control: Annotated[
         bool, typer.Option("--control/--no-control", help="Train each candidate without the teacher too.")
     ] = True,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.01, help="How long each file is timed, in each way to run it.")
+    ] = 1.0,
     out: RunFolder = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the recipe, and run nothing.")] = False,
     as_json: AsJson = False,
@@ -70,6 +73,7 @@ def compress_model(
         target=target,
         formats=_formats(),
         control=control,
+        seconds=seconds,
     )
     text = compression_recipe(asked, name="compress")
     if plan:
@@ -140,7 +144,7 @@ def _tell_choice(directory: Path) -> None:
     for note in found.choice.notes:
         tell(note)
     said = f"{found.choice.text}\nThe file: {folder / found.file}"
-    if not found.choice.kept:
+    if not (found.choice.kept and found.choice.met):
         raise RunError(
             f"{said}\nNothing is thrown away: all candidates are in {directory}, and the same command with a wider "
             "--target or --max-drop, more --epochs or smaller --shares goes on from there"

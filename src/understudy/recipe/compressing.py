@@ -34,6 +34,7 @@ class Compression:
         target: what the file may cost, as :func:`understudy.targets.parse_target` reads it; None for no limit.
         formats: of the files; those of quantized models are the ones among :data:`INT8_FORMATS`.
         control: whether every training has one beside it without the teacher.
+        seconds: for which each file is timed, in each way to run it.
         seed: of everything.
     """
 
@@ -48,6 +49,7 @@ class Compression:
     target: str | None
     formats: tuple[str, ...]
     control: bool = True
+    seconds: float = 1.0
     seed: int = 0
 
 
@@ -87,6 +89,7 @@ def compression_recipe(asked: Compression, *, name: str) -> str:
             "files": list(exported),
             "reference": ORIGINAL,
             "max_drop": asked.max_drop,
+            "seconds": asked.seconds,
             **({"target": asked.target} if asked.target else {}),
         },
     ]
