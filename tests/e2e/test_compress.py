@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from understudy.cli.main import main
+from understudy.measure.candidates import SIMULATED
 
 RECIPE = """
 version: 1
@@ -38,6 +39,7 @@ def test_it_ends_with_a_file_within_the_target_or_says_what_is_nearest(tmp_path:
     )
     assert found["choice"]["kept"]
     assert chosen["bytes"] < 30_000
+    assert {row["precision"] for row in found["rows"] if row["name"] == "original-int8"} == {SIMULATED}
     assert (place / found["file"]).is_file()
     assert str(place / found["file"]) in said.err
     report = json.loads((tmp_path / "small/report.json").read_text())

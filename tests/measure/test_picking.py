@@ -4,6 +4,7 @@ import pytest
 
 from understudy.errors import InputError, RunError
 from understudy.measure import Latency, Measured
+from understudy.measure.candidates import SIMULATED
 from understudy.measure.picking import copy_file, is_proved, pick, steps_that_did_not_pay
 from understudy.targets import parse_target
 
@@ -84,11 +85,23 @@ def test_a_step_that_made_it_slower_or_not_smaller_is_told():
     assert steps_that_did_not_pay([row("float"), row("int8", size=500, before="float", ms=1.04)]) == []
 
 
+def test_what_pytorch_only_simulates_is_no_step():
+    rounded = row("int8", size=2000, before="float", ms=20.0, runtime="torch eager", precision=SIMULATED)
+    assert steps_that_did_not_pay([row("float", runtime="torch eager"), rounded]) == []
+    known = rounded.model_copy(update={"precision": None})
+    assert len(steps_that_did_not_pay([row("float", runtime="torch eager"), known])) == 2
+
+
 def test_what_cannot_be_judged_is_refused():
     with pytest.raises(InputError, match="expected 0 or more"):
         pick([row("a")], reference=TEACHER, max_drop=-1.0)
     with pytest.raises(InputError, match="reference 'gone' in onnxruntime was not measured: no such file"):
         pick([row("a")], reference=row("gone", quality={}, failed="no such file"), max_drop=1.0)
+    tested = row("tested", quality={"test": {"accuracy": 0.9}})
+    with pytest.raises(
+        InputError, match="reference 'tested' in onnxruntime was not measured: its quality on the valid"
+    ):
+        pick([row("a")], reference=tested, max_drop=1.0)
     with pytest.raises(InputError, match="no 'f1'; it has accuracy"):
         pick([row("a")], reference=TEACHER, max_drop=1.0, metric="f1")
 

@@ -11,10 +11,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from understudy.edits import Quantized
 from understudy.errors import InputError, RunError, UnderstudyError, listing, nearest
 from understudy.files import neighbours
 from understudy.measure.apart import COMPILED, EAGER, AnsweredApart, Apart, TimedApart, write_inputs
-from understudy.measure.candidates import Candidate, Measured, files_of, is_model
+from understudy.measure.candidates import SIMULATED, Candidate, Measured, files_of, is_model
 from understudy.measure.latency import P99_CALLS, Latency, summarised, take_turns
 from understudy.measure.quality import predict, quality
 from understudy.runtimes import RUNTIMES, Card, runtimes_for
@@ -114,7 +115,7 @@ class _Contest:
             path=str(self.candidate.path),
             before=self.candidate.before,
             proved=self.candidate.proved,
-            precision=self.card.precision if self.card is not None else None,
+            precision=self._precision(),
             bytes=self.bytes,
             macs=self.candidate.macs,
             params=self.candidate.params,
@@ -123,6 +124,12 @@ class _Contest:
             timings=tuple(sorted(self.timings, key=lambda timing: (timing.batch, timing.threads))),
             failed=self.failed,
         )
+
+    def _precision(self) -> str | None:
+        if is_model(self.candidate.path):
+            edits = read_record(*locate_artifact(self.candidate.path)).edits
+            return SIMULATED if any(isinstance(edit, Quantized) for edit in edits) else None
+        return self.card.precision if self.card is not None else None
 
 
 def _check(

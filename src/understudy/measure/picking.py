@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, final
 
 from understudy.errors import InputError, RunError
-from understudy.measure.candidates import Measured, files_of
+from understudy.measure.candidates import SIMULATED, Measured, files_of
 from understudy.spec import Spec
 from understudy.targets import Limit, Measure, shown_cost
 
@@ -117,12 +117,15 @@ def pick(
 
 
 def steps_that_did_not_pay(measured: Sequence[Measured]) -> list[str]:
-    """Where a candidate is slower than the one it was made from, in the same runtime, or not smaller, in words."""
+    """Where a candidate is slower than the one it was made from, in the same runtime, or not smaller, in words.
+
+    Quantized networks in PyTorch are no such step: they only simulate what their file does.
+    """
     places = {(row.name, row.runtime): row for row in measured if row.failed is None}
     notes = []
     for row in places.values():
         before = places.get((row.before or "", row.runtime))
-        if before is None:
+        if before is None or row.precision == SIMULATED:
             continue
         now, then = row.latency, before.latency
         if now is not None and then is not None and now.median_ms > (1 + SAME) * then.median_ms:
