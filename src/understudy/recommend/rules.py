@@ -17,9 +17,9 @@ SIZE = (
     "multiplications makes about 1.15 times the errors (MobileNetV2's widths, arXiv:1801.04381)."
 )
 _ASSISTANT = (
-    "In Mirzadeh et al. 2020 (arXiv:1902.03393, table 1) an assistant gained 0.3 to 0.9 points over the direct way; it "
-    "helped most near the geometric middle (4 layers between 10 and 2). Cho and Hariharan 2019 (arXiv:1910.01348) "
-    "found such sequences not to help, and a teacher that stops early to. Rules of thumb: train the direct way first."
+    "Mirzadeh et al. 2020 (arXiv:1902.03393) found that a student learns less from a teacher that is much larger, and "
+    "more by way of a network of a size between. Cho and Hariharan 2019 (arXiv:1910.01348) found such sequences not to "
+    "help, and a teacher that stops early to. Rules of thumb: train the direct way first."
 )
 _HINTS = (
     "features of one family have the same places and sizes, so hints find their layers by themselves (`kind: hint`)"
