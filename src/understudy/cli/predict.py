@@ -15,6 +15,7 @@ from understudy.cli.failures import tell
 from understudy.cli.model_names import parsed_size, place_of
 from understudy.cli.output import write
 from understudy.errors import InputError, RunError, UnderstudyError, nearest
+from understudy.files import neighbours
 
 if TYPE_CHECKING:
     from understudy.serving import Prediction, Predictor
@@ -125,8 +126,7 @@ def _content(name: str) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        there = [item.name for item in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise InputError(f"{name} is not there{nearest(path.name, there)}") from error
+        raise InputError(f"{name} is not there{nearest(path.name, neighbours(path))}") from error
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}") from error
 

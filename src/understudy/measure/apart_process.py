@@ -78,7 +78,7 @@ class _Served:
                 importlib.import_module(_MODULES.get(runtime, RUNTIMES[runtime].library))
             before = start_of_peak()
             self._model = open_model(path, runtime=runtime, threads=torch.get_num_threads())
-        self._batch = _fixed_batch(self._model)
+        self._batch = self._model.batch_size if isinstance(self._model, DeployedModel) else None
         call(self._model, resized(self._inputs, self._batch or 1))
         found: dict[str, Any] = {"peak_bytes": max(peak() - before, 0), "card": None}
         if runtime == COMPILED:
@@ -111,14 +111,6 @@ class _Served:
             for begin in range(0, count, self._batch)
         ]
         return torch.cat(parts)[:count].contiguous()
-
-
-def _fixed_batch(model: nn.Module) -> int | None:
-    """How many samples a file takes at once; None where it takes any number."""
-    if not isinstance(model, DeployedModel):
-        return None
-    sizes = [port.shape[0] for port in model.session.inputs if port.shape]
-    return sizes[0] if sizes else None
 
 
 def _first(output: Any) -> Tensor:

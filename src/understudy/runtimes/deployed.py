@@ -31,6 +31,12 @@ class DeployedModel(nn.Module):
         super().__init__()
         self.path, self.runtime, self.session, self.card = path, runtime, session, card
 
+    @property
+    def batch_size(self) -> int | None:
+        """How many samples the file takes at once; None where it takes any number."""
+        sizes = [port.shape[0] for port in self.session.inputs if port.shape]
+        return sizes[0] if sizes else None
+
     def forward(self, *positional: Any, **named: Any) -> Tensor:
         """The first output, for inputs in the order of the file's, or by their names.
 

@@ -70,7 +70,7 @@ class Predictor:
     ) -> None:
         self.model, self.form, self.name = model.eval(), form, name
         self._lock = threading.Lock()
-        self._batch_size = _fixed_batch(model)
+        self._batch_size = model.batch_size if isinstance(model, DeployedModel) else None
         try:
             outputs = self._logits([form.example()]).shape[-1]
         except Exception as error:  # a network of anybody's, or a runtime's own
@@ -213,12 +213,6 @@ def _told_by(model: nn.Module) -> dict[str, Any]:
     normalisation = preprocess_of(model)
     told = normalisation.model_dump(mode="json") if normalisation is not None else None
     return {"runtime": "torch", "normalisation": told}
-
-
-def _fixed_batch(model: nn.Module) -> int | None:
-    """How many samples an exported file takes at once, where it takes no other number."""
-    shape = model.session.inputs[0].shape if isinstance(model, DeployedModel) else ()
-    return shape[0] if shape else None
 
 
 def _described(name: str, tensor: Expected) -> dict[str, Any]:

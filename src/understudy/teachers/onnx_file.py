@@ -9,7 +9,7 @@ from typing import Any
 
 from understudy.errors import InputError, listing, nearest
 from understudy.extras import imported
-from understudy.files import file_digest
+from understudy.files import file_digest, neighbours
 from understudy.foreign import reason
 
 _PASSING = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Flatten"})
@@ -26,8 +26,7 @@ def read_onnx(path: Path) -> Any:
         InputError: when it is missing or broken, or a file that it refers to is.
     """
     if not path.is_file():
-        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise InputError(f"there is no ONNX file {str(path)!r}{nearest(path.name, beside)}")
+        raise InputError(f"there is no ONNX file {str(path)!r}{nearest(path.name, neighbours(path))}")
     onnx = imported("onnx", extra="export", needed_by="reading an ONNX file")
     try:
         model = onnx.load(str(path), load_external_data=False)
