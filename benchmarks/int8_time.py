@@ -6,7 +6,7 @@ One picture at a time, two threads, in one run. PyTorch: eager, compiled, in bfl
 OpenVINO, ExecuTorch where it is installed. Int8: NNCF quantizes once, and its scales go into the file that Understudy
 writes for ONNX Runtime, into what NNCF's own way to ONNX ends in ("NNCF's graph"), and into OpenVINO's; beside them
 what ONNX Runtime calibrates itself. Goal: int8 on its best runtime at least 3 times as fast as eager PyTorch, on
-ResNet-18. Weights and pixels are random: they take as long as real ones. About 8 minutes.
+ResNet-18. Weights and pixels are random: they take as long as real ones. About 5 minutes.
 """
 
 from __future__ import annotations
