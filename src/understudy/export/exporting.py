@@ -33,6 +33,8 @@ from understudy.tasks.task import Task
 Format = Literal["onnx", "openvino", "executorch", "torch_export"]
 """Of which kind an exported file is."""
 FORMATS: tuple[Format, ...] = get_args(Format)
+INT8_FORMATS: tuple[Format, ...] = ("onnx", "openvino")
+"""In which a quantized network can be written."""
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "executorch": ".pte", "torch_export": ".pt2"}
 UNPROVED = ".unproved"
 """What the name of a file has before its ending that does not answer as the network does."""
@@ -110,10 +112,10 @@ def export(
     own = copy.deepcopy(unwrapped(model)).cpu().float().eval()
     example = moved(example, "cpu")
     network = traced(own, example, task)
-    if network.quantized and format not in ("onnx", "openvino"):
+    if network.quantized and format not in INT8_FORMATS:
         raise InputError(
-            f"the network is quantized by NNCF, which cannot be written as {format!r}; expected 'onnx' or 'openvino', "
-            "or the network before it was quantized"
+            f"the network is quantized by NNCF, which cannot be written as {format!r}; expected "
+            f"{' or '.join(map(repr, INT8_FORMATS))}, or the network before it was quantized"
         )
     card = _card(own, network, task, classes, licence=licence, recipe=recipe, weights=weights)
     target.parent.mkdir(parents=True, exist_ok=True)

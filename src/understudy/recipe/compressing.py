@@ -10,12 +10,11 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from understudy.errors import InputError
+from understudy.export.exporting import INT8_FORMATS
 
 ORIGINAL, STUDENT, RESULTS, DEPLOYMENT = "original", "student", "results", "deployment"
 FLOAT_FILES, INT8_FILES = "files", "int8-files"
 """Names of its stages."""
-INT8_FORMATS = ("onnx", "openvino")
-"""In which quantized models can be written."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,8 @@ class Compression:
         views: augmentation, as a recipe has it.
         max_drop: points of the task's metric that a file may be below the model.
         target: what the file may cost, as :func:`understudy.targets.parse_target` reads it; None for no limit.
-        formats: of the files; those of quantized models are the ones among :data:`INT8_FORMATS`.
+        formats: of the files; those of quantized models are the ones among
+            :data:`~understudy.export.exporting.INT8_FORMATS`.
         control: whether every training has one beside it without the teacher.
         seconds: for which each file is timed, in each way to run it.
         seed: of everything.

@@ -204,9 +204,6 @@ class _Bench:
         network = self.models.get(stage.name)
         if network is None:
             return
-        if any(isinstance(each, Quantize) and each.name == stage.network for each in self.recipe.stages):
-            message = f"the model of {stage.network!r} is quantized already; name the float model that it was made from"
-            self.problems.append(Problem((*path, "model"), message))
         try:
             check_quantizable(network, stage.keep)
         except InputError as error:

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
 from understudy.objective import Objective
 from understudy.pipeline.stages import AnyStage, Distill, Stage, Train
 from understudy.recipe.problems import KeyPath
+from understudy.recipe.quantized import misused_quantized
 from understudy.recipe.recorded import unfit_recordings
 from understudy.recipe.references import misplaced
 from understudy.sources.data import DataSpec
@@ -49,6 +50,7 @@ class Recipe(Spec):
     def _consistent(self) -> Recipe:
         problems = misplaced({("stages", index): stage for index, stage in enumerate(self.stages)})
         problems += _unmixable(self.stages) + unfit_recordings(self.stages, self.seeds)
+        problems += misused_quantized(self.stages)
         doubles = [seed for seed, count in Counter(self.seeds).items() if count > 1]
         if doubles:
             problems.append((("seeds",), f"given twice: {', '.join(map(str, doubles))}; every seed counts once"))
