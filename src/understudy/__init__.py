@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from understudy.engine.generated import GeneratedLoader
     from understudy.engine.generation import Generation
     from understudy.engine.plan import Execution
-    from understudy.engine.runtimes import fastest_teacher
+    from understudy.engine.teacher_runtime import fastest_teacher
     from understudy.engine.training import Optimizer, Training
     from understudy.errors import InputError, RunError, UnderstudyError
     from understudy.knowledge import Knowledge, TopClasses
@@ -111,7 +111,7 @@ _HOME = {
     "deploy": "measure.deployment",
     "diagnose": "doctor",
     "factorise": "compress.low_rank",
-    "fastest_teacher": "engine.runtimes",
+    "fastest_teacher": "engine.teacher_runtime",
     "fit": "engine.fit",
     "measure_files": "measure.files",
     "open_model": "runtimes",

@@ -16,7 +16,7 @@ from understudy.pipeline.run import run
 from understudy.recipe.loading import parse_recipe
 from understudy.sources.artifact import load_artifact
 from understudy.sources.preprocess import Preprocess, normalize_inputs
-from understudy.teachers.runtimes import TOLERANCE, disagreement
+from understudy.teachers.converted import TOLERANCE, disagreement
 
 pytestmark = pytest.mark.e2e
 for library in ("onnx", "onnxruntime", "onnxscript", "openvino"):

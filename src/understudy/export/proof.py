@@ -18,7 +18,7 @@ from understudy.runtimes import open_model, runtimes_for
 from understudy.sources.forward import each_tensor, resized
 from understudy.spec import Spec
 from understudy.tasks.task import Task
-from understudy.teachers.runtimes import disagreement
+from understudy.teachers.converted import disagreement
 
 FLOAT_TOLERANCE = 1e-4
 """How far a logit of a float file may be from PyTorch's, in units of the logits' spread."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from understudy.teachers.average import AverageTeacher
+from understudy.teachers.converted import RuntimeTeacher
 from understudy.teachers.module import ModuleTeacher
-from understudy.teachers.runtimes import RuntimeTeacher
 from understudy.teachers.teacher import Teacher
 
 

@@ -9,16 +9,16 @@ from pydantic import model_validator
 
 from understudy.balancing import AnyBalance
 from understudy.doctor import Finding, TeacherWatch
-from understudy.engine.runtimes import Runtime
+from understudy.engine.teacher_runtime import Runtime
 from understudy.engine.training import Training
 from understudy.methods import AnyMethod
 from understudy.objective import Objective
 from understudy.pipeline.control import comparison_record, examination, harm, train_control
 from understudy.pipeline.elsewhere import Elsewhere
 from understudy.pipeline.recorded import asked_of, behind, shown_with, teachers_of
-from understudy.pipeline.runtimes import on_runtime, runtime_problems
 from understudy.pipeline.stage import Context, Reference, Stage, stage_of
 from understudy.pipeline.students import fresh, referred
+from understudy.pipeline.teacher_runtimes import on_runtime, runtime_problems
 from understudy.pipeline.teaching import (
     Average,
     Combine,

@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar, Literal, final
 
 from pydantic import Field, model_validator
 
-from understudy.engine.runtimes import Runtime
+from understudy.engine.teacher_runtime import Runtime
 from understudy.errors import InputError
 from understudy.pipeline.directory import StageDirectory
 from understudy.pipeline.elsewhere import Elsewhere
 from understudy.pipeline.recorded import RECORDING, is_whole, summary, teachers_of
-from understudy.pipeline.runtimes import on_runtime, runtime_problems
 from understudy.pipeline.stage import Context, Stage, stage_of
+from understudy.pipeline.teacher_runtimes import on_runtime, runtime_problems
 from understudy.pipeline.teaching import (
     Average,
     Combine,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from understudy.batch import Batch
-from understudy.engine.runtimes import Chosen, Runtime, choose_runtime, teacher_by
+from understudy.engine.teacher_runtime import Chosen, Runtime, choose_runtime, teacher_by
 from understudy.errors import InputError, listing
 from understudy.pipeline.directory import read_json, write_json
 from understudy.pipeline.elsewhere import Elsewhere

@@ -21,14 +21,14 @@ from understudy.foreign import reason
 from understudy.spec import Spec
 from understudy.tasks.classification import Classification
 from understudy.tasks.task import Task
-from understudy.teachers.module import ModuleTeacher
-from understudy.teachers.runtimes import (
+from understudy.teachers.converted import (
     TOLERANCE,
     RuntimeTeacher,
     disagreement,
     onnxruntime_network,
     openvino_network,
 )
+from understudy.teachers.module import ModuleTeacher
 
 Runtime = Literal["pytorch", "auto", "openvino", "onnxruntime"]
 """What may execute a teacher; ``auto`` is the fastest of all that answer alike."""
@@ -70,7 +70,7 @@ def fastest_teacher(
 
     Tried are PyTorch as it is, in the memory formats of the execution plan, on a GPU in lower precisions and compiled
     too, OpenVINO, and ONNX Runtime, as far as they are installed and can take the network. Only those count whose
-    logits are within :data:`understudy.teachers.runtimes.TOLERANCE` of the logits' spread, on the example and on a
+    logits are within :data:`understudy.teachers.converted.TOLERANCE` of the logits' spread, on the example and on a
     smaller batch. Layers are still the network's own to give, by PyTorch.
 
     Nothing of the network or of any random generator changes. The winner has a copy of the weights.

@@ -23,16 +23,16 @@ from understudy import (
 )
 from understudy.distiller import pairs_of
 from understudy.doctor import TeacherWatch
-from understudy.engine import SilentProgress, runtimes
+from understudy.engine import SilentProgress, teacher_runtime
 from understudy.engine.batches import Batches
 from understudy.engine.journal import training_identity
 from understudy.engine.process import process
-from understudy.engine.runtimes import Chosen, choose_runtime, fastest_teacher, teacher_by
+from understudy.engine.teacher_runtime import Chosen, choose_runtime, fastest_teacher, teacher_by
 from understudy.identity import identity_of
 from understudy.recorder import record
 from understudy.sources.splits import Split
 from understudy.teachers import RuntimeTeacher, Teacher
-from understudy.teachers.runtimes import TOLERANCE, disagreement
+from understudy.teachers.converted import TOLERANCE, disagreement
 
 TASK = Classification()
 TRAINING = Training(epochs=2, optimizer=Optimizer(kind="adam", lr=0.01), execution="plain")
@@ -183,11 +183,11 @@ class Waiting(nn.Module):
 @pytest.fixture
 def ways(monkeypatch: pytest.MonkeyPatch):
     """Choose among these, beside the network as it is, which takes 30 ms."""
-    monkeypatch.setattr(runtimes, "_TURNS", (2, 3))
+    monkeypatch.setattr(teacher_runtime, "_TURNS", (2, 3))
 
     def among(module: nn.Module, **others) -> ModuleTeacher:
         live = ModuleTeacher(Waiting(module, 0.03), task=TASK)
-        monkeypatch.setattr(runtimes, "_ways", lambda live, example: {"pytorch": lambda: live, **others})
+        monkeypatch.setattr(teacher_runtime, "_ways", lambda live, example: {"pytorch": lambda: live, **others})
         return live
 
     return among
@@ -244,9 +244,9 @@ def test_one_that_only_answers_whole_batches_is_left_out(ways) -> None:
 
 
 def test_noise_decides_nothing(ways) -> None:
-    assert runtimes._fastest({"pytorch": 10.0, "b": 9.6}) == "pytorch"
-    assert runtimes._fastest({"pytorch": 10.0, "b": 9.4, "c": 9.0}) == "b"
-    assert runtimes._fastest({"pytorch": 10.0, "b": 9.4, "c": 3.0}) == "c"
+    assert teacher_runtime._fastest({"pytorch": 10.0, "b": 9.6}) == "pytorch"
+    assert teacher_runtime._fastest({"pytorch": 10.0, "b": 9.4, "c": 9.0}) == "b"
+    assert teacher_runtime._fastest({"pytorch": 10.0, "b": 9.4, "c": 3.0}) == "c"
 
 
 def test_one_that_is_named_is_taken_or_an_error(ways) -> None:
