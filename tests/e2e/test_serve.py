@@ -3,7 +3,6 @@
 import base64
 import collections
 import http.client
-import io
 import json
 import os
 import re
@@ -24,6 +23,7 @@ import pytest
 import torch
 from PIL import Image
 
+from conformance.uploads import encoded, npy
 from understudy.serving import open_predictor
 from understudy.sources import BuiltinModel, PythonModel, build_model, save_artifact
 
@@ -103,18 +103,6 @@ def head(length, kind=JSON, extra=""):
     return (
         f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{extra}\r\n"
     ).encode()
-
-
-def encoded(image, format="PNG"):
-    stream = io.BytesIO()
-    image.save(stream, format)
-    return stream.getvalue()
-
-
-def npy(array):
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
 
 
 def bomb(side):

@@ -1,13 +1,13 @@
 """What people send becomes exactly what the model saw in training, or is refused by name."""
 
 import base64
-import io
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from conformance.uploads import encoded, npy
 from understudy.errors import InputError
 from understudy.runtimes import Card, FileInput, Port
 from understudy.serving.expected import Expected
@@ -29,18 +29,6 @@ TOKENS = SampleForm.of_record(
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, format, **options)
-    return stream.getvalue()
-
-
-def npy(array: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
 
 
 @pytest.mark.parametrize("channels", [1, 3])

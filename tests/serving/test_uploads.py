@@ -1,6 +1,5 @@
 """Files from strangers are read, or refused in words; none of them does harm."""
 
-import io
 import json
 import struct
 import zlib
@@ -9,20 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conformance.uploads import encoded, npy
 from understudy.errors import InputError
 from understudy.serving.uploads import MAX_PIXELS, kind_of, read_array, read_image, read_json
-
-
-def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, format, **options)
-    return stream.getvalue()
-
-
-def npy(array: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
 
 
 def huge_png(width: int, height: int) -> bytes:
