@@ -177,7 +177,7 @@ class Recurrent(nn.Module):
 @pytest.mark.parametrize("mode", ["static", "weights"])
 def test_recurrent_layers_are_not_left_out_silently(kind: type[nn.RNNBase], mode: str) -> None:
     tokens = torch.randint(9, (4, 5))
-    with pytest.raises(InputError, match=r"'recurrent' cannot be quantized in PyTorch.*quantize the file dynamically"):
+    with pytest.raises(InputError, match=r"'recurrent' cannot be quantized in PyTorch.*as `onnx_dynamic`"):
         quantize(Recurrent(kind), [tokens], task=Classification(), mode=mode)
 
 

@@ -41,8 +41,10 @@ def model_stage(run, name, seed=0, **record):
 
 
 def export_stage(run, name, files, seed=0):
+    """Files given as paths, each with its model and its format."""
     directory = run.stage(name, seed)
     directory.path.mkdir(parents=True)
+    files = [{"path": path, "model": model, "format": kind} for path, (model, kind) in files.items()]
     for file in files:
         (directory.path / file["path"]).touch()
     (directory.path / "export.json").write_text(json.dumps({"schema": 1, "files": files}))
@@ -61,8 +63,8 @@ def run(tmp_path):
 
 
 def test_files_know_what_they_were_made_from(run):
-    files = [{"path": "student.onnx", "model": "student"}, {"path": "student.xml", "model": "student"}]
-    directory = export_stage(run, "files", [*files, {"path": "int8.onnx", "model": "int8"}])
+    files = {"student.onnx": ("student", "onnx"), "student.xml": ("student", "openvino"), "int8.onnx": ("int8", "onnx")}
+    directory = export_stage(run, "files", files)
     (directory.path / "student.onnx.proof.json").write_text('{"proved": true}')
     found = {each.name: each for each in exported_candidates([directory], reference="teacher", seed=0)}
     assert list(found) == ["teacher", "student", "int8", "student.onnx", "student.xml", "int8.onnx"]
@@ -88,9 +90,21 @@ def test_files_know_what_they_were_made_from(run):
     assert {each.macs for each in found.values()} == {6 * 4 + 4 * 2}
 
 
+def test_a_dynamic_file_is_smaller_than_the_float_file_of_its_model_where_there_is_one(run):
+    files = {
+        "student.onnx": ("student", "onnx"),
+        "student.dynamic.onnx": ("student", "onnx_dynamic"),
+        "pruned.dynamic.onnx": ("pruned", "onnx_dynamic"),
+    }
+    directory = export_stage(run, "files", files)
+    found = {each.name: each.before for each in exported_candidates([directory], reference="student", seed=0)}
+    assert found["student.dynamic.onnx"] == "student.onnx"
+    assert found["pruned.dynamic.onnx"] == "student.dynamic.onnx"
+
+
 def test_files_of_one_name_are_told_apart(run):
-    first = export_stage(run, "a", [{"path": "model.onnx", "model": "student"}])
-    second = export_stage(run, "b", [{"path": "model.onnx", "model": "pruned"}])
+    first = export_stage(run, "a", {"model.onnx": ("student", "onnx")})
+    second = export_stage(run, "b", {"model.onnx": ("pruned", "onnx")})
     names = [each.name for each in exported_candidates([first, second], reference="student", seed=0)]
     assert names == ["student", "pruned", "a/model.onnx", "b/model.onnx"]
 

@@ -61,17 +61,20 @@ def compress_model(
 
     if target is not None:
         parse_target(target)  # what cannot be read is said before anything is trained
+    trained = _trained(model)
+    recurrent = _is_recurrent(trained)
     asked = Compression(
-        model=_trained(model),
+        model=trained,
         data=data,
         task=_task(task),
         student=model_fields(student) if student is not None else None,
-        shares=_shares(shares),
+        shares=() if recurrent else _shares(shares),
         epochs=epochs,
         views=None,
         max_drop=max_drop,
         target=target,
         formats=_formats(),
+        recurrent=recurrent,
         control=control,
         seconds=seconds,
     )
@@ -102,6 +105,24 @@ def _trained(model: str) -> dict[str, Any]:
             )
         case _:
             return fields
+
+
+def _is_recurrent(model: dict[str, Any]) -> bool:
+    """Whether a saved model has recurrent layers; says then what is not done with it."""
+    if model["source"] != "artifact":
+        return False
+    from torch import nn
+
+    from understudy.sources.artifact import load_artifact
+
+    layers = load_artifact(model["path"]).module.modules()
+    found = any(isinstance(layer, nn.RNNBase) for layer in layers)
+    if found:
+        tell(
+            "the model has recurrent layers: it is not pruned, and its int8 files are made from the float ones "
+            "(dynamic quantization, docs/int8.md); a --student may be any network"
+        )
+    return found
 
 
 def _task(name: str) -> str:

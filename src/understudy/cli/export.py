@@ -21,7 +21,10 @@ SPLITS = ("test", "validation")
 def export_model(
     model: ModelName,
     format: Annotated[
-        str, typer.Option("--format", help="What is written: onnx, openvino, executorch or torch_export.")
+        str,
+        typer.Option(
+            "--format", help="What is written: onnx, onnx_dynamic (int8), openvino, executorch or torch_export."
+        ),
     ] = "onnx",
     data: Annotated[
         str | None,

@@ -158,8 +158,7 @@ def check_quantizable(network: nn.Module, keep: Sequence[str]) -> None:
     if recurrent:
         raise InputError(
             f"the recurrent layers {listing(recurrent)} cannot be quantized in PyTorch: NNCF would leave them in "
-            "float. Export the float network and quantize the file dynamically, or name these layers in keep to "
-            "quantize the others"
+            "float. Export the float network as `onnx_dynamic`, or name these layers in keep to quantize the others"
         )
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import InputError
+from understudy.export.onnx import write_onnx
 from understudy.export.qdq_graph import Array, array, constant, inserted, nodes_of
+from understudy.export.traced import Traced
 from understudy.extras import imported
 from understudy.files import replacing
 from understudy.foreign import quiet, reason
@@ -98,6 +100,27 @@ def dynamic_int8(source: str | Path, path: str | Path, *, reduce_range: bool = F
         with replacing(Path(path)) as temporary:
             ir.save(model, str(temporary))
     return DynamicInt8(dict(executed), dict(stored))
+
+
+def write_dynamic_onnx(network: Traced, path: Path, card: str) -> bool:
+    """Write a float network as an ONNX file, and that as :func:`dynamic_int8` does.
+
+    Args:
+        network: what to write.
+        path: the file.
+        card: what it carries about itself.
+
+    Returns:
+        Whether the number of tokens may change in it.
+
+    Raises:
+        InputError: as of :func:`~understudy.export.onnx.write_onnx` and :func:`dynamic_int8`.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        written = Path(folder) / "float.onnx"
+        tokens = write_onnx(network, written, card)
+        dynamic_int8(written, path)
+    return tokens
 
 
 def _store_recurrent(graph: Any) -> Counter[str]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from understudy.batch import Batch
 from understudy.errors import InputError, RunError, nearest
+from understudy.export.dynamic import write_dynamic_onnx
 from understudy.export.executorch import write_executorch
 from understudy.export.onnx import write_onnx
 from understudy.export.openvino import write_openvino
@@ -30,16 +31,23 @@ from understudy.sources.state import write_state
 from understudy.taps import unwrapped
 from understudy.tasks.task import Task
 
-Format = Literal["onnx", "openvino", "executorch", "torch_export"]
+Format = Literal["onnx", "onnx_dynamic", "openvino", "executorch", "torch_export"]
 """Of which kind an exported file is."""
 FORMATS: tuple[Format, ...] = get_args(Format)
 INT8_FORMATS: tuple[Format, ...] = ("onnx", "openvino")
 """In which a quantized network can be written."""
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "executorch": ".pte", "torch_export": ".pt2"}
+SUFFIXES: dict[Format, str] = {
+    "onnx": ".onnx",
+    "onnx_dynamic": ".onnx",
+    "openvino": ".xml",
+    "executorch": ".pte",
+    "torch_export": ".pt2",
+}
 UNPROVED = ".unproved"
 """What the name of a file has before its ending that does not answer as the network does."""
 _WRITERS: dict[Format, Callable[[Traced, Path, str], bool]] = {
     "onnx": write_onnx,
+    "onnx_dynamic": write_dynamic_onnx,
     "openvino": write_openvino,
     "executorch": write_executorch,
     "torch_export": write_torch_export,
@@ -90,7 +98,8 @@ def export(
     Args:
         model: the network; it is left as it was.
         path: the file, or a folder in which it is called ``model``.
-        format: what is written: ``onnx``, ``openvino``, ``executorch`` or ``torch_export``.
+        format: what is written: ``onnx``; ``onnx_dynamic``, an int8 file of a float network
+            (:func:`~understudy.export.dynamic.dynamic_int8`); ``openvino``, ``executorch`` or ``torch_export``.
         example: a batch's inputs, one sample or more; of any device.
         task: how the network is called.
         classes: names of the classes, in the order of the outputs.
@@ -117,7 +126,8 @@ def export(
             f"the network is quantized by NNCF, which cannot be written as {format!r}; expected "
             f"{' or '.join(map(repr, INT8_FORMATS))}, or the network before it was quantized"
         )
-    card = _card(own, network, task, classes, licence=licence, recipe=recipe, weights=weights)
+    precision = "int8" if network.quantized or format == "onnx_dynamic" else "float32"
+    card = _card(own, network, task, classes, precision=precision, licence=licence, recipe=recipe, weights=weights)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-", ignore_cleanup_errors=True) as folder:
         written = Path(folder) / target.name
@@ -156,7 +166,17 @@ def place_of(path: str | Path, format: Format) -> Path:
         return path
     if path.suffix in SUFFIXES.values():
         raise InputError(f"{path} ends in {path.suffix}, a file of the format {format!r} ends in {ending}")
-    return path / f"model{ending}"
+    return path / file_name("model", format)
+
+
+def file_name(model: str, format: Format) -> str:
+    """What a model's file is called.
+
+    Example:
+        >>> file_name("student", "onnx"), file_name("student", "onnx_dynamic")
+        ('student.onnx', 'student.dynamic.onnx')
+    """
+    return f"{model}.dynamic.onnx" if format == "onnx_dynamic" else f"{model}{SUFFIXES[format]}"
 
 
 def _card(
@@ -165,6 +185,7 @@ def _card(
     task: Task,
     classes: Sequence[str],
     *,
+    precision: Literal["float32", "int8"],
     licence: str | None,
     recipe: str | None,
     weights: str | None,
@@ -179,7 +200,7 @@ def _card(
             for name, tensor in zip(network.names, network.tensors, strict=True)
         ),
         normalisation=None if normalisation is None else {"mean": normalisation.mean, "std": normalisation.std},
-        precision="int8" if network.quantized else "float32",
+        precision=precision,
         licence=licence,
         recipe=recipe,
         weights=weights or _digest_of(model),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from understudy.errors import InputError
+from understudy.export.exporting import Format
 from understudy.measure import Candidate, Cost, cost
 from understudy.measure.picking import is_proved
 from understudy.pipeline.directory import StageDirectory, read_json
@@ -26,11 +27,13 @@ class Exported:
         path: where it is.
         stage: the export stage.
         model: the model that it was made from, as the recipe names it.
+        format: its kind.
     """
 
     path: Path
     stage: str
     model: str
+    format: Format
 
 
 def exported_files(directory: StageDirectory) -> list[Exported]:
@@ -43,14 +46,14 @@ def exported_files(directory: StageDirectory) -> list[Exported]:
     if not (directory.path / RECORD).is_file():
         raise InputError(f"stage {name!r} has left no exported files; expected one of the kind `export`")
     files = read_json(directory.path / RECORD)["files"]
-    return [Exported(directory.path / file["path"], name, file["model"]) for file in files]
+    return [Exported(directory.path / file["path"], name, file["model"], file["format"]) for file in files]
 
 
 def exported_candidates(exports: Sequence[StageDirectory], *, reference: str, seed: int) -> list[Candidate]:
     """What export stages have left, after the models that it was made from.
 
-    Each names what it was made smaller from: the file of the same kind of the model that its own began with or learnt
-    from, through as many stages as left no file.
+    Each names what it was made smaller from: the float file of a dynamic one, or else the file of the same kind of the
+    model that its own began with or learnt from, through as many stages as left no file.
 
     Args:
         exports: their directories, in one run.
@@ -67,7 +70,7 @@ def exported_candidates(exports: Sequence[StageDirectory], *, reference: str, se
     paths = {model: _directory(stages, model, seed) / f"{artifact_of(model)}.json" for model in models}
     costs = {model: _cost(path) for model, path in paths.items()}
     names = _names(files)
-    by_kind = {(file.model, file.path.suffix): names[place] for place, file in enumerate(files)}
+    by_kind = {(file.model, file.format): names[place] for place, file in enumerate(files)}
     return [
         *(
             Candidate(
@@ -94,8 +97,10 @@ def exported_candidates(exports: Sequence[StageDirectory], *, reference: str, se
     ]
 
 
-def _keys(file: Exported, lineage: dict[str, list[str]]) -> list[tuple[str, str]]:
-    return [(model, file.path.suffix) for model in lineage[file.model]]
+def _keys(file: Exported, lineage: dict[str, list[str]]) -> list[tuple[str, Format]]:
+    """Model and format of the files that one may have been made smaller from, the likeliest first."""
+    own: list[tuple[str, Format]] = [(file.model, "onnx")] if file.format == "onnx_dynamic" else []
+    return [*own, *((model, file.format) for model in lineage[file.model])]
 
 
 def _directory(stages: Path, model: str, seed: int) -> Path:

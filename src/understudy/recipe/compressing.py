@@ -33,6 +33,8 @@ class Compression:
         target: what the file may cost, as :func:`understudy.targets.parse_target` reads it; None for no limit.
         formats: of the files; those of quantized models are the ones among
             :data:`~understudy.export.exporting.INT8_FORMATS`.
+        recurrent: whether the model has recurrent layers, which no stage quantizes: its int8 files are dynamic ones,
+            made from the float files.
         control: whether every training has one beside it without the teacher.
         seconds: for which each file is timed, in each way to run it.
         seed: of everything.
@@ -48,6 +50,7 @@ class Compression:
     max_drop: float
     target: str | None
     formats: tuple[str, ...]
+    recurrent: bool = False
     control: bool = True
     seconds: float = 1.0
     seed: int = 0
@@ -57,7 +60,8 @@ def compression_recipe(asked: Compression, *, name: str) -> str:
     """The recipe, in YAML, with a comment where one may want to change something.
 
     The model is pruned to each share in turn, each time trained with the model itself as the teacher; a student is
-    distilled. Each of these, and the model, is also quantized. All are exported, and the deploy stage chooses.
+    distilled. Each of these, and the model, is also quantized (recurrent ones as files only). All are exported, and
+    the deploy stage chooses.
 
     Args:
         asked: what the user wants.
@@ -67,16 +71,17 @@ def compression_recipe(asked: Compression, *, name: str) -> str:
         InputError: for shares that do not fall from below 1.
     """
     candidates, stages = _candidates(asked)
-    quantized = [f"{each}-int8" for each in candidates]
+    quantized = {} if asked.recurrent else {f"{each}-int8": each for each in candidates}
     stages += [
         {"kind": "quantize", "name": name, "model": each, "max_drop": asked.max_drop}
-        for name, each in zip(quantized, candidates, strict=True)
+        for name, each in quantized.items()
     ]
+    dynamic = ("onnx_dynamic",) if asked.recurrent and "onnx" in asked.formats else ()
     formats = {
-        FLOAT_FILES: (candidates, asked.formats),
-        INT8_FILES: (quantized, tuple(name for name in asked.formats if name in INT8_FORMATS)),
+        FLOAT_FILES: (candidates, (*asked.formats, *dynamic)),
+        INT8_FILES: ([*quantized], tuple(name for name in asked.formats if name in INT8_FORMATS)),
     }
-    exported = {name: (models, names) for name, (models, names) in formats.items() if names}
+    exported = {name: (models, names) for name, (models, names) in formats.items() if models and names}
     stages += [
         {"kind": "export", "name": name, "models": models, "formats": list(names)}
         for name, (models, names) in exported.items()

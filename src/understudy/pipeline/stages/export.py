@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, final
 from pydantic import Field, field_validator
 
 from understudy.errors import RunError, UnderstudyError
-from understudy.export.exporting import SUFFIXES, Exported, Format, export
+from understudy.export.exporting import Exported, Format, export, file_name
 from understudy.files import file_digest
 from understudy.pipeline.directory import write_json
 from understudy.pipeline.exported import RECORD
@@ -29,7 +29,8 @@ class Export(Stage):
     models: Annotated[tuple[Reference, ...], Field(min_length=1)]
     """The stages whose models are written."""
     formats: Annotated[tuple[Format, ...], Field(min_length=1)] = ("onnx",)
-    """`onnx` for ONNX Runtime, TensorRT and OpenVINO; `openvino`; `executorch` for phones; `torch_export`."""
+    """`onnx` for ONNX Runtime, TensorRT and OpenVINO; `onnx_dynamic`, the same in int8, of a float model with recurrent
+    or linear layers; `openvino`; `executorch` for phones; `torch_export`."""
     split: Literal["test", "validation"] = "test"
     """On which samples each file is compared with its model; its quality on them is recorded."""
     licence: str | None = None
@@ -88,7 +89,7 @@ class Export(Stage):
         loader = evaluation_loader(context, self.split)
         return export(
             referred(model, context),
-            context.directory.path / f"{model}{SUFFIXES[kind]}",
+            context.directory.path / file_name(model, kind),
             format=kind,
             example=context.task.example(next(iter(loader)).inputs, _SAMPLES),
             task=context.task,
