@@ -50,6 +50,20 @@ def test_it_answers_what_the_live_teacher_answers(folder) -> None:
         assert not answer.logits.requires_grad
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+def test_students_in_lower_precision_are_answered_the_same(tmp_path, monkeypatch, dtype) -> None:
+    """Autocast cannot join the float16 of several files on a CPU."""
+    monkeypatch.setattr("understudy.recorder.SHARD_ROWS", 8)
+    record(Picks(), split_of(30), tmp_path, keep=Storage(dtype=dtype, layers=LAYERS), batch_size=8)
+    assert len(find_shards(tmp_path, None)) > 1
+    batch = shown(split_of(30), views=None)
+    expected = Recorded(tmp_path).observe(batch, tuple(LAYERS))
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = Recorded(tmp_path).observe(batch, tuple(LAYERS))
+    assert torch.equal(answer.logits, expected.logits)
+    assert all(torch.equal(answer.features[path], expected.features[path]) for path in LAYERS)
+
+
 def test_a_folder_or_what_was_opened_are_the_same(folder) -> None:
     batch = shown(split_of(30))
     answers = [Recorded(each).observe(batch).logits for each in (folder, str(folder), Recording(folder))]

@@ -64,11 +64,12 @@ class Recorded:
             )
         compare = batch.view not in self._compared and len(batch.ids) > 0
         names = (*manifest.keep.names(taps), *([INPUTS] if compare else []))
-        rows = self.recording.rows(batch.ids.cpu(), batch.view, names)
-        if compare:
-            self._compare_labels(batch)
-            self._compare(batch, rows.get(INPUTS))
-        answer = manifest.keep.decode(rows, classes=len(manifest.classes), layers=taps)
+        with torch.autocast("cpu", enabled=False):  # it cannot join float16, and would round what is read
+            rows = self.recording.rows(batch.ids.cpu(), batch.view, names)
+            if compare:
+                self._compare_labels(batch)
+                self._compare(batch, rows.get(INPUTS))
+            answer = manifest.keep.decode(rows, classes=len(manifest.classes), layers=taps)
         return _on(answer, batch.ids.device)
 
     def _compare_labels(self, batch: Batch) -> None:
