@@ -25,6 +25,8 @@ from understudy.report.wording import (
 )
 
 LINE_HEIGHT = 15
+_WIDTH = 480
+"""Of every chart."""
 _CHARACTER = 7.2
 """Width of a letter at the size of the labels, to keep them apart."""
 
@@ -67,16 +69,23 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A chart, ready to be drawn."""
+class Frame:
+    """How large a chart is, and where in it the plotted area lies, in pixels."""
 
-    title: str
     width: int
     height: int
     left: float
     right: float
     top: float
     bottom: float
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart, ready to be drawn."""
+
+    title: str
+    frame: Frame
     x_label: str
     y_label: str
     x_ticks: Sequence[Tick]
@@ -88,9 +97,9 @@ class Chart:
     bar: tuple[float, float] | None = None
 
 
-def frame(width: int, height: int) -> tuple[float, float, float, float]:
-    """Left, right, top and bottom of the plotted area."""
-    return 58.0, width - 16.0, 14.0, height - 42.0
+def frame(height: int) -> Frame:
+    """That of a chart with labels on both axes."""
+    return Frame(_WIDTH, height, left=58.0, right=_WIDTH - 16.0, top=14.0, bottom=height - 42.0)
 
 
 def quality_by_cost(rows: Sequence[Row], comparisons: Sequence[Comparison], metric: str, cost: str) -> Chart | None:
@@ -108,11 +117,10 @@ def quality_by_cost(rows: Sequence[Row], comparisons: Sequence[Comparison], metr
     shown = [row for row in rows if metric in row.metrics and getattr(row, cost)]
     if len(shown) < 2:
         return None
-    width, height = 480, 310
-    left, right, top, bottom = frame(width, height)
+    box = frame(310)
     values = [value for row in shown for value in row.metrics[metric].values]
-    x_axis = cost_axis([getattr(row, cost) for row in shown], start=left, end=right)
-    y_axis = metric_axis(metric, values, bottom, top)
+    x_axis = cost_axis([getattr(row, cost) for row in shown], start=box.left, end=box.right)
+    y_axis = metric_axis(metric, values, box.bottom, box.top)
     several = len({row.run for row in shown}) > 1
     names = {_key(row): f"{row.run}: {row.name}" if several else row.name for row in shown}
     means = {_key(row): _mean_mark(row, names[_key(row)], metric, cost, x_axis, y_axis) for row in shown}
@@ -120,17 +128,12 @@ def quality_by_cost(rows: Sequence[Row], comparisons: Sequence[Comparison], metr
     label = {"bytes": "Size on disk", "latency_ms": "Latency of one call"}[cost]
     return Chart(
         title=f"{metric_of(metric).label} against {label.lower()}",
-        width=width,
-        height=height,
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
+        frame=box,
         x_label=label + (" (log scale)" if x_axis.logarithmic else ""),
         y_label=metric_of(metric).label,
         x_ticks=x_axis.ticks(cost_text(cost), most=5),
         y_ticks=y_axis.ticks(tick_text(metric)),
-        marks=[*seeds, *with_labels(list(means.values()), right)],
+        marks=[*seeds, *with_labels(list(means.values()), box.right)],
         arrows=[
             Line(f"{start.x},{start.y} {end.x},{end.y}", "student")
             for comparison in comparisons
@@ -197,10 +200,9 @@ def gain_chart(gain: Gain) -> Chart | None:
     """The gain of each seed on a line with zero, and the interval around their mean; None unless paired."""
     if not gain.paired:
         return None
-    width, height = 480, 128
-    left, right, top, bottom = 24.0, width - 24.0, 12.0, height - 44.0
-    middle = (top + bottom) / 2
-    axis = quality_axis([*gain.values, *(gain.ci95 or ()), 0.0], start=left, end=right)
+    box = Frame(_WIDTH, 128, left=24.0, right=_WIDTH - 24.0, top=12.0, bottom=84.0)
+    middle = (box.top + box.bottom) / 2
+    axis = quality_axis([*gain.values, *(gain.ci95 or ()), 0.0], start=box.left, end=box.right)
     each = unit(gain.metric, 0)
     seeds = [
         Mark(
@@ -217,12 +219,7 @@ def gain_chart(gain: Gain) -> Chart | None:
     text += f"\n95 % interval: {interval(gain)}" if gain.ci95 else "\none seed, no interval"
     return Chart(
         title="Gain of each seed",
-        width=width,
-        height=height,
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
+        frame=box,
         x_label=f"Student − control, {metric_of(gain.metric).label.lower()} ({each})",
         y_label="",
         x_ticks=axis.ticks(lambda value: points(gain.metric, value, sign=True), most=6),

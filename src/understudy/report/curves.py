@@ -72,13 +72,18 @@ def _chart(
     series = [(curve, points) for curve, points in series if points]
     if not series:
         return None
-    width, height = 480, 270
-    left, right, top, bottom = frame(width, height)
+    box = frame(270)
     numbers = [number for _, points in series for _, number in points]
     # Steps are what student and control have in common: with fewer samples, the same budget is more epochs.
     in_steps = all(point.step is not None for _, points in series for point, _ in points)
-    x_axis = span_axis([_done(point, in_steps) for _, points in series for point, _ in points], start=left, end=right)
-    y_axis = metric_axis(metric, numbers, bottom, top) if metric else loss_axis(numbers, start=bottom, end=top)
+    x_axis = span_axis(
+        [_done(point, in_steps) for _, points in series for point, _ in points], start=box.left, end=box.right
+    )
+    y_axis = (
+        metric_axis(metric, numbers, box.bottom, box.top)
+        if metric
+        else loss_axis(numbers, start=box.bottom, end=box.top)
+    )
     lines, marks = [], []
     for curve, points in series:
         places = [(x_axis.at(_done(point, in_steps)), y_axis.at(number)) for point, number in points]
@@ -89,12 +94,7 @@ def _chart(
             marks.append(Mark(x, y, curve.role, f"{curve_name(curve)}, seed {curve.seed}", told, small=True))
     return Chart(
         title=title + (" (log scale)" if y_axis.logarithmic else ""),
-        width=width,
-        height=height,
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
+        frame=box,
         x_label="Step" if in_steps else "Epoch",
         y_label=title,
         x_ticks=x_axis.ticks(lambda number: f"{number:,.10g}"),

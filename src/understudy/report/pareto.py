@@ -104,10 +104,9 @@ def _chart(metric: str, points: Sequence[Point], cost: str) -> Chart | None:
     shown = [point for point in points if getattr(point, cost)]
     if len({(getattr(point, cost), point.quality) for point in shown}) < 2:
         return None
-    width, height = 480, 310
-    left, right, top, bottom = frame(width, height)
-    x_axis = cost_axis([getattr(point, cost) for point in shown], start=left, end=right)
-    y_axis = metric_axis(metric, [point.quality for point in shown], bottom, top)
+    box = frame(310)
+    x_axis = cost_axis([getattr(point, cost) for point in shown], start=box.left, end=box.right)
+    y_axis = metric_axis(metric, [point.quality for point in shown], box.bottom, box.top)
     unbeaten = front(shown, cost)
     marks = {
         point: Mark(
@@ -118,17 +117,12 @@ def _chart(metric: str, points: Sequence[Point], cost: str) -> Chart | None:
     named = [_named(marks[point], point) for point in unbeaten]
     return Chart(
         title=f"{metric_of(metric).label} against {COSTS[cost]}",
-        width=width,
-        height=height,
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
+        frame=box,
         x_label=sentence(COSTS[cost]) + (" (log scale)" if x_axis.logarithmic else ""),
         y_label=metric_of(metric).label,
         x_ticks=x_axis.ticks(cost_text(cost), most=5),
         y_ticks=y_axis.ticks(tick_text(metric)),
-        marks=[*(mark for point, mark in marks.items() if point not in unbeaten), *with_labels(named, right)],
+        marks=[*(mark for point, mark in marks.items() if point not in unbeaten), *with_labels(named, box.right)],
         arrows=[Line(" ".join(f"{mark.x},{mark.y}" for mark in named), "student")] if len(named) > 1 else (),
     )
 
