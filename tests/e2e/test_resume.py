@@ -62,6 +62,25 @@ def test_killed_at_a_random_step_it_ends_with_the_same_weights(tmp_path, data):
     assert f"going on from the checkpoint of step {last}" in resumed.stderr
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_asked_to_end_it_writes_down_the_step_that_it_is_in(tmp_path, name):
+    ended = start(tmp_path / "ended", "loader", "--kill-at", "17", "--signal", name)
+    assert ended.returncode == (1 if name == "SIGINT" else -signal.SIGTERM), ended.stderr
+    assert ("KeyboardInterrupt" in ended.stderr) == (name == "SIGINT")
+    again, whole = result(start(tmp_path / "ended", "loader")), result(start(tmp_path / "whole", "loader"))
+    assert again["resumed_from"] == 17
+    assert again["hashes"] == whole["hashes"]
+
+
+def test_asked_to_end_in_its_last_step_it_ends_when_all_is_done(tmp_path):
+    ended = start(tmp_path, "loader", "--kill-at", "42", "--signal", "SIGTERM")
+    assert ended.returncode == -signal.SIGTERM
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == len(
+        result(start(tmp_path, "loader"))["history"]
+    )
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_a_torn_checkpoint_is_noticed_and_the_one_before_is_used(tmp_path):
     killed = start(tmp_path / "killed", "loader", "--kill-at", "30")
     assert killed.returncode == -signal.SIGKILL

@@ -1,6 +1,6 @@
 """A small training as a program of its own, for tests that kill it, resume it, or run it in several processes.
 
-    python training_program.py DIRECTORY DATA [--kill-at STEP [--rank RANK]] [--steps N] [--plain]
+    python training_program.py DIRECTORY DATA [--kill-at STEP [--rank RANK] [--signal NAME]] [--steps N] [--plain]
 
 It prints one JSON object: the student's weights as a hash, the records, and the step it went on from.
 """
@@ -41,14 +41,14 @@ class Noisy(Dataset):
 
 
 class KillAt:
-    """Ends the process the hard way, like an out-of-memory killer."""
+    """Sends the process a signal; SIGKILL ends it the hard way, like an out-of-memory killer."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, number: signal.Signals) -> None:
+        self.step, self.number = step, number
 
     def stepped(self, moment) -> None:
         if moment.step == self.step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.number)
 
     def recorded(self, moment, record) -> None: ...
 
@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("data", choices=["loader", "shuffled", "generator", "workers", "ordered"])
     parser.add_argument("--kill-at", type=int, default=0)
     parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--signal", default="SIGKILL")
     parser.add_argument("--plain", action="store_true")
     arguments = parser.parse_args()
 
@@ -111,7 +112,7 @@ def main() -> None:
         seed=3,
         directory=arguments.directory,
         progress=PlainProgress(sys.stderr),
-        callbacks=[KillAt(arguments.kill_at)] if kills else [],
+        callbacks=[KillAt(arguments.kill_at, signal.Signals[arguments.signal])] if kills else [],
     )
     if process().is_main:
         hashes = {

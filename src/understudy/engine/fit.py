@@ -16,6 +16,7 @@ from understudy.distiller import Distiller
 from understudy.engine.batches import Batches
 from understudy.engine.checkpoints import Checkpoint
 from understudy.engine.history import Record
+from understudy.engine.interruption import Interruption
 from understudy.engine.journal import Journal, training_identity
 from understudy.engine.loop import Callback, Loop, copied_state
 from understudy.engine.plan import Execution, Plan, applied, fixed_plan, probe
@@ -75,7 +76,8 @@ def fit(
 
     The student ends with the selected weights (``training.select``). The same call with the same ``directory``
     goes on from the last checkpoint if it was interrupted; on the CPU the weights are then the same, bit for
-    bit, as without the interruption.
+    bit, as without the interruption. Ctrl-C and SIGTERM end it with a checkpoint of the step that it is in; a second
+    one, and any in trainings of several processes, ends it at once.
 
     Args:
         distiller: student, teacher and objective; student and teacher are moved to the device.
@@ -111,31 +113,34 @@ def fit(
         example = batches.first() if current.world > 1 else None  # all processes must draw it together
         plan = _plan(distiller, teacher, lambda: example or batches.first(), batches.length, training, current, saved)
         journal.plan = plan
-        with applied(plan, distiller.student, teacher):
-            model = data_parallel(distiller, example, current)
-            loop = Loop(
-                distiller,
-                model,
-                batches,
-                training=training,
-                precision=plan.student.precision,
-                seed=seed,
-                current=current,
-                progress=shown,
-                observer=journal,
-                callbacks=callbacks,
-            )
-            if plan.probe_seconds:
-                shown.message(f"execution: {plan.describe()}")
-            journal.begin(loop, saved, trackers)
-            try:
-                loop.run()
-            finally:
-                journal.end()
-        fitted = _fitted(loop, plan, saved, training, current)
-        if finished is not None:
-            finished(fitted)
-        journal.clear()
+        interruption = Interruption(kept=current.world == 1)
+        with interruption.waiting():
+            with applied(plan, distiller.student, teacher):
+                model = data_parallel(distiller, example, current)
+                loop = Loop(
+                    distiller,
+                    model,
+                    batches,
+                    training=training,
+                    precision=plan.student.precision,
+                    seed=seed,
+                    current=current,
+                    progress=shown,
+                    observer=journal,
+                    interruption=interruption,
+                    callbacks=callbacks,
+                )
+                if plan.probe_seconds:
+                    shown.message(f"execution: {plan.describe()}")
+                journal.begin(loop, saved, trackers)
+                try:
+                    loop.run()
+                finally:
+                    journal.end()
+            fitted = _fitted(loop, plan, saved, training, current)
+            if finished is not None:
+                finished(fitted)
+            journal.clear()
         return fitted
 
 

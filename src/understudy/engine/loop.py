@@ -17,6 +17,7 @@ from understudy.distiller import Distiller, Step
 from understudy.engine.batches import Batches, check_progress
 from understudy.engine.finite import FiniteWatch
 from understudy.engine.history import Meter, Record
+from understudy.engine.interruption import Interruption
 from understudy.engine.optimizers import build_optimizer, keep_norms
 from understudy.engine.plan import DTYPES, Precision
 from understudy.engine.process import Process
@@ -116,6 +117,7 @@ class Loop:
         current: this process.
         progress: who is told.
         observer: who measures and writes.
+        interruption: who may ask it to end.
         callbacks: who else watches.
     """
 
@@ -131,6 +133,7 @@ class Loop:
         current: Process,
         progress: Progress,
         observer: Observer,
+        interruption: Interruption,
         callbacks: Sequence[Callback],
     ) -> None:
         self.distiller, self.training, self.place = distiller, training, Place()
@@ -146,6 +149,7 @@ class Loop:
         self.steps_per_epoch = training.steps_per_epoch(batches.length)
         self._model, self._batches, self._seed, self._process = model, batches, seed, current
         self._progress, self._observer, self._callbacks = progress, observer, callbacks
+        self._interruption = interruption
         self._dtype = DTYPES[precision]
         self._parameters = [one for group in self.optimizer.param_groups for one in group["params"]]
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -277,6 +281,7 @@ class Loop:
             self._watch.check_weights(place.step)
             self._observer.checkpoint(self)
             self._checkpointed = time.perf_counter()
+            self._interruption.take_effect()
         if self._callbacks:
             self._distiller_in_train_mode()
 
@@ -287,7 +292,9 @@ class Loop:
         self._progress.update(self.place.step, self.epochs_made, seen, terms, loss)
 
     def _checkpoint_due(self, now: float) -> bool:
-        """By steps if so asked; otherwise by the clock of the main process."""
+        """When somebody waits for it, or by steps if so asked; otherwise by the clock of the main process."""
+        if self._interruption.asked is not None:
+            return True
         if self.training.checkpoint_every is not None:
             return self.place.step % self.training.checkpoint_every == 0
         elapsed = now - self._checkpointed
