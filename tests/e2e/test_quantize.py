@@ -67,7 +67,6 @@ stages:
   - kind: evaluate
     name: measured
     models: [cnn, ptq, bounded, qat, spoilt, packed]
-    latency: false
     memory: false
 """
 
@@ -96,6 +95,21 @@ def test_a_rounded_model_is_left_on_disk_and_measured(finished: Path, rows: dict
     assert rows["ptq"]["metrics"]["accuracy"] > rows["cnn"]["metrics"]["accuracy"] - 0.05
     assert rows["ptq"]["params"] == rows["cnn"]["params"], "ranges are no parameters"
     assert rows["ptq"]["macs"] == rows["cnn"]["macs"]
+
+
+def test_what_pytorch_computes_in_float_is_said_to_be_int8_and_not_timed(rows: dict[str, dict]) -> None:
+    for name, words in (
+        ("ptq", "cnn 6-10, int8"),
+        ("qat control", "cnn 6-10, int8"),
+        ("packed", "cnn 6-10, int8 weights"),
+    ):
+        assert rows[name]["architecture"] == words
+    for name, row in rows.items():
+        simulated = name not in ("cnn", "packed")
+        assert row.get("precision") == ("int8, computed in float" if simulated else None), name
+        assert {"bytes", "latency_ms", "throughput"} & row.keys() == (
+            set() if simulated else {"bytes", "latency_ms", "throughput"}
+        ), name
 
 
 def test_the_bound_holds_on_the_validation_data_and_the_record_says_how(finished: Path) -> None:

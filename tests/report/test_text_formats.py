@@ -29,6 +29,15 @@ def test_markdown_holds_the_result(digits_run):
     assert all(line.endswith(" |") for line in lines)
 
 
+def test_where_size_and_time_of_int8_are_to_be_found(report_of):
+    told = "PyTorch computes 'student' in float: size and latency of int8 are those of the files."
+    unmeasured = {"precision": "int8, computed in float", "bytes": None, "latency_ms": None}
+    report = report_of(ALL, rows={"student": unmeasured})
+    assert told in to_markdown(report)
+    assert report.rows[1].precision == "int8, computed in float"
+    assert "PyTorch computes" not in to_markdown(report_of(ALL))
+
+
 def test_markdown_escapes_text_of_the_user(report_of):
     report = report_of(ALL, rows={"student": {"name": "a|b <img src=x> [c](d) `e`\nf", "architecture": None}})
     line = next(line for line in to_markdown(report).splitlines() if "&lt;img" in line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -14,6 +14,8 @@ from understudy.spec import Spec
 class Edit(Spec):
     """A change in what a network is made of, beside its weights. A saved model lists it, and loading replays it."""
 
+    said: ClassVar[str]
+    """What it makes of a network, in a word or two, for reports."""
     kind: str
 
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 from pydantic import Field
 from torch import nn
@@ -39,6 +39,7 @@ class Factorised(Edit):
         )
     """
 
+    said: ClassVar[str] = "factorised"
     kind: Literal["factorised"] = "factorised"
     layers: dict[str, Ranks]
     """By path: one rank for two factors; those of the outputs and of the inputs for a convolution between two factors,

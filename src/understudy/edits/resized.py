@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ class Resized(Edit):
         )
     """
 
+    said: ClassVar[str] = "pruned"
     kind: Literal["resized"] = "resized"
     shapes: dict[str, tuple[int, ...]]
     """Of the parameters and buffers whose shape changed, by name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch.nn.functional as F
 from pydantic import Field
@@ -26,6 +26,7 @@ class ReusedHead(Edit):
         torch.Size([2, 3])
     """
 
+    said: ClassVar[str] = "with its teacher's classifier"
     kind: Literal["reused_head"] = "reused_head"
     layer: str
     """Path of the student's last map, behind which the projector was put."""

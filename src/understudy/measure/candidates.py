@@ -8,9 +8,10 @@ from typing import final
 
 from pydantic import Field
 
+from understudy.edits import Quantized
 from understudy.measure.apart import COMPILED, EAGER
 from understudy.measure.latency import Latency
-from understudy.sources.artifact_record import locate_artifact
+from understudy.sources.artifact_record import locate_artifact, read_record
 from understudy.spec import Spec
 from understudy.teachers.onnx_file import files_beside, read_onnx
 
@@ -112,3 +113,8 @@ def files_of(path: Path) -> list[Path]:
 def is_model(path: Path) -> bool:
     """Whether a path is that of a saved model: its folder, or one of its files."""
     return path.is_dir() or path.suffix in (".json", ".safetensors")
+
+
+def is_simulated(path: Path) -> bool:
+    """Whether PyTorch computes in float what a saved model has in int8."""
+    return any(isinstance(edit, Quantized) for edit in read_record(*locate_artifact(path)).edits)

@@ -11,11 +11,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from understudy.edits import Quantized
 from understudy.errors import InputError, RunError, UnderstudyError, listing, nearest
 from understudy.files import neighbours
 from understudy.measure.apart import COMPILED, EAGER, AnsweredApart, Apart, TimedApart, write_inputs
-from understudy.measure.candidates import SIMULATED, Candidate, Measured, files_of, is_model
+from understudy.measure.candidates import SIMULATED, Candidate, Measured, files_of, is_model, is_simulated
 from understudy.measure.latency import P99_CALLS, Latency, summarised, take_turns
 from understudy.measure.quality import predict, quality
 from understudy.runtimes import RUNTIMES, Card, runtimes_for
@@ -127,8 +126,7 @@ class _Contest:
 
     def _precision(self) -> str | None:
         if is_model(self.candidate.path):
-            edits = read_record(*locate_artifact(self.candidate.path)).edits
-            return SIMULATED if any(isinstance(edit, Quantized) for edit in edits) else None
+            return SIMULATED if is_simulated(self.candidate.path) else None
         return self.card.precision if self.card is not None else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from understudy.errors import listing
 from understudy.report.schema import Report, Row, Summary
 from understudy.report.wording import (
     count,
@@ -68,7 +69,7 @@ def conditions(report: Report) -> list[str]:
                 f"{where}{metric_of(evaluation.metric).label} on the {evaluation.split} split, "
                 f"{evaluation.samples:,} samples, {_over(evaluation.seeds)}{stage}."
             )
-    return list(dict.fromkeys([*sentences, *_latency_conditions(report)]))
+    return list(dict.fromkeys([*sentences, *_latency_conditions(report), *_simulated(report)]))
 
 
 def _over(seeds: list[int]) -> str:
@@ -85,6 +86,13 @@ def _latency_conditions(report: Report) -> list[str]:
         under = [f"batch {batch}", *([numbered(threads, "thread")] if threads else []), *([runtime] if runtime else [])]
         sentences.append(f"Latency: median of one call, {', '.join(under)}.")
     return sentences
+
+
+def _simulated(report: Report) -> list[str]:
+    names = dict.fromkeys(row.name for row in report.rows if row.precision is not None)
+    if not names:
+        return []
+    return [f"PyTorch computes {listing(list(names))} in float: size and latency of int8 are those of the files."]
 
 
 def labelled(report: Report) -> list[tuple[str, str]]:

@@ -73,6 +73,7 @@ class RowFile(_Record):
     seed: int | None = None
     """The seed that its stage ran with: one of its own where the stage runs once for all seeds of the recipe."""
     architecture: str | None = None
+    precision: str | None = None
     metrics: dict[str, float | None]
     last_metrics: dict[str, float | None] | None = None
     params: int | None = None

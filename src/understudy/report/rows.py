@@ -95,6 +95,7 @@ def _row(run: str, evaluation: str, files: dict[int, RowFile]) -> Row:
         role=first.role,
         stage=first.stage,
         architecture=first.architecture,
+        precision=first.precision,
         teacher=first.teacher,
         control_of=first.control_of,
         lacks=first.lacks,

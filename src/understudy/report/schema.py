@@ -60,6 +60,8 @@ class Row(Part):
     """The stage that made it."""
     architecture: str | None
     """What it is built of."""
+    precision: str | None = None
+    """What it computes in where that is not float, and size and time are those of its files."""
     teacher: str | None
     """The model that a student learnt from."""
     control_of: str | None

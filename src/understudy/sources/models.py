@@ -81,11 +81,12 @@ def describe(spec: ModelSpec, model: nn.Module | None = None) -> str:
     """A model's architecture in a few words, for reports: ``mlp 800-800``, ``torchvision resnet18``.
 
     Args:
-        spec: where it comes from; a saved model is described as what it was saved from.
+        spec: where it comes from; a saved model is described as what it was saved from, and what it became.
         model: the network itself; the class of what a python function returned is named.
     """
     if isinstance(spec, ArtifactModel):
-        return describe(read_record(*locate_artifact(Path(spec.path))).spec, model)
+        record = read_record(*locate_artifact(Path(spec.path)))
+        return ", ".join(dict.fromkeys([describe(record.spec, model), *(edit.said for edit in record.edits)]))
     if isinstance(spec, PythonModel) and model is not None:
         return f"{describe_source(spec)} ({type(model).__name__})"
     return describe_source(spec)

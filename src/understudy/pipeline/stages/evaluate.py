@@ -9,13 +9,14 @@ from typing import Any, Literal, final
 import torch
 
 from understudy.measure import compare_latency, confusion, cost, peak_memory, predict, quality, throughput
+from understudy.measure.candidates import SIMULATED, is_simulated
 from understudy.measure.quality import agreement
 from understudy.pipeline.directory import write_json
 from understudy.pipeline.stage import Context, Name, Stage
 from understudy.pipeline.students import load_model
 from understudy.pipeline.training import evaluation_loader
-from understudy.sources.artifact import load_artifact
 from understudy.sources.loader import Loader
+from understudy.sources.model_specs import ArtifactModel
 from understudy.sources.models import describe
 from understudy.sources.splits import Split
 
@@ -27,7 +28,10 @@ SECONDS = 0.5
 
 @final
 class Evaluate(Stage):
-    """Quality, size, cost and speed of every model, its agreement with the teacher, and where they differ."""
+    """Quality, size, cost and speed of every model, its agreement with the teacher, and where they differ.
+
+    Size and speed of an int8 model are those of its file (stages `export` and `deploy`): in PyTorch it is float.
+    """
 
     kind: Literal["evaluate"] = "evaluate"
     models: tuple[Name, ...]
@@ -86,19 +90,20 @@ class _Measured:
         self.predictions = predict(self.module, loader, context.task)
         inputs = next(iter(loader)).to(context.process.device).inputs
         costs = cost(self.module, context.task.example(inputs, 1))
+        self.simulated = is_simulated(directory)
         self.row: dict[str, Any] = {
             "name": name,
             "role": role,
             "stage": stage,
             "seed": context.upstream[stage].record.get("seed"),
-            "architecture": describe(load_artifact(directory).spec, self.module),
+            "architecture": describe(ArtifactModel(path=str(directory)), self.module),
             "metrics": quality(self.predictions, context.task),
             "last_metrics": _last_quality(directory, loader, context),
             "params": costs.parameters,
             "macs": costs.macs,
-            "bytes": costs.size_bytes,
+            **({"precision": SIMULATED} if self.simulated else {"bytes": costs.size_bytes}),
         }
-        if memory:
+        if memory and not self.simulated:
             self.row["peak_memory_bytes"] = peak_memory(directory, device=context.process.device.type)
         teachers = context.upstream[stage].record.get("teacher", [])
         if role == "control":
@@ -137,7 +142,8 @@ def _last_quality(directory: Path, loader: Loader, context: Context) -> dict[str
 
 def _time(measured: Mapping[str, _Measured], inputs: Any) -> None:
     """Add the time of single calls, taken in turns, and the throughput in batches."""
-    timed = compare_latency([(name, model.module) for name, model in measured.items()], inputs, seconds=SECONDS)
+    modules = [(name, model.module) for name, model in measured.items() if not model.simulated]
+    timed = compare_latency(modules, inputs, seconds=SECONDS) if modules else {}
     for name, latency in timed.items():
         measured[name].row["latency_ms"] = {
             "median": latency.median_ms,
