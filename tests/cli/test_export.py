@@ -43,6 +43,15 @@ def test_without_data_it_says_so(saved, tmp_path, capsys) -> None:
     assert out.is_file()
 
 
+@pytest.mark.e2e
+def test_a_file_for_tensorrt_comes_with_the_line_that_builds_its_engine(saved, tmp_path, capsys) -> None:
+    assert main(["export", str(saved), "--format", "tensorrt", "--out", str(tmp_path)]) == 0
+    path = tmp_path / "model.tensorrt.onnx"
+    assert f"trtexec --onnx={path} --saveEngine={path.with_suffix('.plan')} --stronglyTyped" in capsys.readouterr().out
+    assert main(["export", str(saved), "--format", "tensorrt", "--out", str(path), "--json"]) == 0
+    assert "--maxShapes=input:64x1x8x8" in json.loads(capsys.readouterr().out)["trtexec"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -114,7 +114,7 @@ def test_an_example_that_does_not_fit_is_named(tmp_path, network) -> None:
 
 def test_formats_and_names_are_checked_first(tmp_path, network) -> None:
     with pytest.raises(
-        InputError, match="there is no format 'onx'; nearest: 'onnx'; expected one of onnx, onnx_dynamic"
+        InputError, match="there is no format 'onx'; nearest: 'onnx'; expected one of onnx, onnx_dynamic, tensorrt"
     ):
         exported(network, tmp_path, "onx")
     with pytest.raises(InputError, match=r"model\.onnx ends in \.onnx, a file of the format 'openvino' ends in \.xml"):

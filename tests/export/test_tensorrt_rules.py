@@ -8,11 +8,14 @@ import torch
 from onnx import numpy_helper
 
 from conformance.digits_network import trained_digits
+from understudy.compress import quantize
 from understudy.edits.nncf_library import nncf_library
 from understudy.errors import InputError
+from understudy.export import export
 from understudy.export.qdq import quantized_onnx
 from understudy.export.tensorrt import tensorrt_problems, trtexec_line
 from understudy.foreign import quiet
+from understudy.tasks import Classification
 
 BODY = """
     xq = QuantizeLinear(x, xs, xz)
@@ -211,3 +214,18 @@ def test_the_file_for_onnxruntime_breaks_rules_which_are_named(digits, tmp_path)
     found = tensorrt_problems(tmp_path / "digits.onnx")
     for problem in ("signed, with eight bits, these are uint8", "zero points must be 0", "biases stay in float"):
         assert any(problem in each for each in found)
+
+
+@pytest.mark.e2e
+def test_the_format_is_proved_and_knows_how_its_engine_is_built(digits, tmp_path):
+    told = {"example": digits.test[:2], "task": Classification(), "classes": list("0123456789")}
+    small = quantize(digits.network, digits.calibration(), task=told["task"]).network
+    file = export(small, tmp_path, format="tensorrt", samples=[digits.test], **told)
+    assert (file.path.name, file.card.precision, file.proof.proved) == ("model.tensorrt.onnx", "int8", True)
+    assert tensorrt_problems(file.path) == []
+    assert file.trtexec == trtexec_line(file.path)
+    assert file.told()["trtexec"] == file.trtexec
+    packed = quantize(digits.network, digits.calibration(), task=told["task"], mode="weights").network
+    with pytest.raises(InputError, match="as TensorRT takes it: the file quantizes nothing"):
+        export(packed, tmp_path / "packed", format="tensorrt", **told)
+    assert not list((tmp_path / "packed").iterdir())

@@ -53,10 +53,10 @@ def run(tmp_path: Path, formats: str) -> tuple[int, Path]:
 
 @pytest.mark.e2e
 def test_a_run_leaves_files_with_their_proofs(tmp_path, capfd) -> None:
-    code, place = run(tmp_path, "onnx, torch_export")
+    code, place = run(tmp_path, "tensorrt, torch_export")
     assert code == 0
     record = json.loads((place / "export.json").read_text())
-    assert [file["path"] for file in record["files"]] == ["student.onnx", "student.pt2"]
+    assert [file["path"] for file in record["files"]] == ["student.tensorrt.onnx", "student.pt2"]
     for file in record["files"]:
         assert file["model"] == "student"
         assert file["bytes"] == (place / file["path"]).stat().st_size
@@ -68,7 +68,9 @@ def test_a_run_leaves_files_with_their_proofs(tmp_path, capfd) -> None:
         assert (card.licence, len(card.recipe)) == ("MIT", 64)
         saved = json.loads((tmp_path / "run/stages/student/seed-0/model.json").read_text())
         assert card.weights == saved["sha256"]
-    assert "student.onnx: " in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "student.tensorrt.onnx: " in told
+    assert f"trtexec --onnx={place / 'student.tensorrt.onnx'} " in told
 
 
 @pytest.mark.e2e

@@ -42,7 +42,10 @@ def test_what_can_be_made_is_allowed(stage: str) -> None:
 def test_it_is_written_only_in_formats_that_can_hold_it(model: str) -> None:
     (found,) = mistakes(f"{{kind: export, name: files, models: [cnn, {model}], formats: [onnx, executorch]}}")
     assert found.startswith("12: stages.3.formats.1: ")
-    assert f"'{model}' is quantized, which 'executorch' cannot hold; expected onnx or openvino" in found
+    assert (
+        f"'{model}' is quantized, which 'executorch' cannot hold; expected one of 'onnx', 'tensorrt', 'openvino'"
+        in found
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ def export_model(
     format: Annotated[
         str,
         typer.Option(
-            "--format", help="What is written: onnx, onnx_dynamic (int8), openvino, executorch or torch_export."
+            "--format",
+            help="What is written: onnx, onnx_dynamic (int8), tensorrt (ONNX for it), openvino, executorch or "
+            "torch_export.",
         ),
     ] = "onnx",
     data: Annotated[
@@ -68,7 +70,7 @@ def export_model(
         licence=licence,
     )
     if as_json:
-        write_json(_result(made, model))
+        write_json({"schema": 1, "model": model, "path": str(made.path), **made.told()})
     else:
         write(_table(made))
 
@@ -90,18 +92,6 @@ def _task() -> Any:
     return Classification()
 
 
-def _result(made: Exported, model: str) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "model": model,
-        "path": str(made.path),
-        "format": made.format,
-        "bytes": made.size_bytes,
-        "card": made.card.model_dump(mode="json", by_alias=True),
-        "proof": made.proof.model_dump(mode="json"),
-    }
-
-
 def _table(made: Exported) -> str:
     proof = made.proof
     rows = [
@@ -120,4 +110,6 @@ def _table(made: Exported) -> str:
             )
         )
     rows += [(f"in {name}", f"not run: {why}") for name, why in proof.not_run.items()]
+    if made.trtexec:
+        rows.append(("build it with", made.trtexec))
     return columns(rows, headers=("exported", str(made.path)))

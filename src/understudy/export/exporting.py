@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from understudy.batch import Batch
-from understudy.errors import InputError, RunError, nearest
+from understudy.errors import InputError, RunError, listing, nearest
 from understudy.export.dynamic import write_dynamic_onnx
 from understudy.export.executorch import write_executorch
 from understudy.export.onnx import write_onnx
 from understudy.export.openvino import write_openvino
 from understudy.export.proof import Proof, prove
+from understudy.export.tensorrt import trtexec_line, write_tensorrt
 from understudy.export.torch_export import write_torch_export
 from understudy.export.traced import Traced, traced
 from understudy.files import file_digest, replacing
@@ -31,23 +32,27 @@ from understudy.sources.state import write_state
 from understudy.taps import unwrapped
 from understudy.tasks.task import Task
 
-Format = Literal["onnx", "onnx_dynamic", "openvino", "executorch", "torch_export"]
+Format = Literal["onnx", "onnx_dynamic", "tensorrt", "openvino", "executorch", "torch_export"]
 """Of which kind an exported file is."""
 FORMATS: tuple[Format, ...] = get_args(Format)
-INT8_FORMATS: tuple[Format, ...] = ("onnx", "openvino")
+INT8_FORMATS: tuple[Format, ...] = ("onnx", "tensorrt", "openvino")
 """In which a quantized network can be written."""
 SUFFIXES: dict[Format, str] = {
     "onnx": ".onnx",
     "onnx_dynamic": ".onnx",
+    "tensorrt": ".onnx",
     "openvino": ".xml",
     "executorch": ".pte",
     "torch_export": ".pt2",
 }
+_KINDS: dict[Format, str] = {"onnx_dynamic": ".dynamic", "tensorrt": ".tensorrt"}
+"""What keeps files with one ending apart."""
 UNPROVED = ".unproved"
 """What the name of a file has before its ending that does not answer as the network does."""
 _WRITERS: dict[Format, Callable[[Traced, Path, str], bool]] = {
     "onnx": write_onnx,
     "onnx_dynamic": write_dynamic_onnx,
+    "tensorrt": write_tensorrt,
     "openvino": write_openvino,
     "executorch": write_executorch,
     "torch_export": write_torch_export,
@@ -75,6 +80,24 @@ class Exported:
     proof: Proof
     size_bytes: int
 
+    @property
+    def trtexec(self) -> str | None:
+        """The command that builds an engine of a ``tensorrt`` file, for 1 to 64 samples no longer than the example."""
+        if self.format != "tensorrt":
+            return None
+        longest = max(port.shape[0] for port in self.card.inputs)
+        return trtexec_line(self.path, sizes=(1, longest, longest))
+
+    def told(self) -> dict[str, Any]:
+        """All but where it is, as records and ``--json`` have it."""
+        return {
+            "format": self.format,
+            "bytes": self.size_bytes,
+            "card": self.card.model_dump(mode="json", by_alias=True),
+            "proof": self.proof.model_dump(mode="json"),
+            **({"trtexec": self.trtexec} if self.trtexec else {}),
+        }
+
 
 def export(
     model: nn.Module,
@@ -99,7 +122,8 @@ def export(
         model: the network; it is left as it was.
         path: the file, or a folder in which it is called ``model``.
         format: what is written: ``onnx``; ``onnx_dynamic``, an int8 file of a float network
-            (:func:`~understudy.export.dynamic.dynamic_int8`); ``openvino``, ``executorch`` or ``torch_export``.
+            (:func:`~understudy.export.dynamic.dynamic_int8`); ``tensorrt``, an ONNX file as TensorRT takes it;
+            ``openvino``, ``executorch`` or ``torch_export``.
         example: a batch's inputs, one sample or more; of any device.
         task: how the network is called.
         classes: names of the classes, in the order of the outputs.
@@ -124,7 +148,7 @@ def export(
     if network.quantized and format not in INT8_FORMATS:
         raise InputError(
             f"the network is quantized by NNCF, which cannot be written as {format!r}; expected "
-            f"{' or '.join(map(repr, INT8_FORMATS))}, or the network before it was quantized"
+            f"one of {listing(INT8_FORMATS)}, or the network before it was quantized"
         )
     precision = "int8" if network.quantized or format == "onnx_dynamic" else "float32"
     card = _card(own, network, task, classes, precision=precision, licence=licence, recipe=recipe, weights=weights)
@@ -176,7 +200,7 @@ def file_name(model: str, format: Format) -> str:
         >>> file_name("student", "onnx"), file_name("student", "onnx_dynamic")
         ('student.onnx', 'student.dynamic.onnx')
     """
-    return f"{model}.dynamic.onnx" if format == "onnx_dynamic" else f"{model}{SUFFIXES[format]}"
+    return f"{model}{_KINDS.get(format, '')}{SUFFIXES[format]}"
 
 
 def _card(

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from understudy.export.blame import blamed
-from understudy.export.qdq import quantized_onnx
+from understudy.export.qdq import Int8Runtime, quantized_onnx
 from understudy.export.traced import Traced, program_of, refuse_decisions
 from understudy.extras import imported
 from understudy.foreign import quiet
@@ -18,7 +18,9 @@ OPSET = 18
 """The version of ONNX's operators that files are written in; what runtimes of 2023 and later read."""
 
 
-def write_onnx(network: Traced, path: Path, card: str, *, opset: int = OPSET) -> bool:
+def write_onnx(
+    network: Traced, path: Path, card: str, *, opset: int = OPSET, runtime: Int8Runtime = "onnxruntime"
+) -> bool:
     """Write a network as an ONNX file, with its weights in it.
 
     Recurrent networks are traced by running them, which keeps their loops as ONNX's own LSTM and GRU; others come from
@@ -29,6 +31,7 @@ def write_onnx(network: Traced, path: Path, card: str, *, opset: int = OPSET) ->
         path: the file.
         card: what it carries about itself.
         opset: the version of ONNX's operators.
+        runtime: what a quantized network's file is for.
 
     Returns:
         Whether the number of tokens may change in it.
@@ -40,7 +43,7 @@ def write_onnx(network: Traced, path: Path, card: str, *, opset: int = OPSET) ->
     imported("onnxscript", extra="export", needed_by="writing an ONNX file")
     tokens = network.tokens
     if network.quantized:
-        quantized_onnx(network.flat, network.tensors, path, inputs=network.names, opset=opset)
+        quantized_onnx(network.flat, network.tensors, path, inputs=network.names, runtime=runtime, opset=opset)
         tokens = False
     elif network.recurrent:
         _by_running(network, path, opset)

@@ -7,7 +7,8 @@ What its ONNX parser refuses besides (integer biases, integer operators) is in h
 Nothing here needs a GPU, and nothing here has been built by TensorRT.
 
 :func:`understudy.export.qdq.quantized_onnx` writes files that fit with ``runtime="tensorrt"``. NNCF quantizes what is
-never negative without a sign, and cannot be told otherwise, so that these activations lose one bit there.
+never negative without a sign, and cannot be told otherwise, so that these activations lose one bit there, and a network
+that is less sure of its answers may fail the proof.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import numpy as np
 
 from understudy.errors import InputError
 from understudy.export import qdq_graph as qdq
+from understudy.export.onnx import write_onnx
+from understudy.export.traced import Traced
 from understudy.extras import imported
 from understudy.foreign import reason
 
@@ -61,6 +64,30 @@ def tensorrt_problems(path: str | Path) -> list[str]:
     if not any(qdq.nodes_of(graph, *_PAIR)):
         found.append("the file quantizes nothing; TensorRT would build an engine in float")
     return found
+
+
+def write_tensorrt(network: Traced, path: Path, card: str) -> bool:
+    """Write a network as an ONNX file that TensorRT takes: a float one, or one with explicit quantization.
+
+    Args:
+        network: what to write.
+        path: the file.
+        card: what it carries about itself.
+
+    Returns:
+        Whether the number of tokens may change in it.
+
+    Raises:
+        InputError: as of :func:`~understudy.export.onnx.write_onnx`, or when the quantized file breaks a rule of
+            :func:`tensorrt_problems`.
+    """
+    tokens = write_onnx(network, path, card, runtime="tensorrt")
+    if network.quantized and (problems := tensorrt_problems(path)):
+        raise InputError(
+            f"the quantized network cannot be written as TensorRT takes it: {'; '.join(problems)}. Quantize weights "
+            "and activations, and keep these layers in float (`keep`)"
+        )
+    return tokens
 
 
 def trtexec_line(

@@ -37,6 +37,6 @@ def _unwritable(stage: Export, quantized: set[Name]) -> Iterator[tuple[KeyPath, 
         if models and name not in INT8_FORMATS:
             yield (
                 ("formats", place),
-                f"{listing(models)} is quantized, which {name!r} cannot hold; expected {' or '.join(INT8_FORMATS)}, or "
-                "an export stage of its own for the float models",
+                f"{listing(models)} is quantized, which {name!r} cannot hold; expected one of {listing(INT8_FORMATS)}, "
+                "or an export stage of its own for the float models",
             )

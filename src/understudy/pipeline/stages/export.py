@@ -29,8 +29,8 @@ class Export(Stage):
     models: Annotated[tuple[Reference, ...], Field(min_length=1)]
     """The stages whose models are written."""
     formats: Annotated[tuple[Format, ...], Field(min_length=1)] = ("onnx",)
-    """`onnx` for ONNX Runtime, TensorRT and OpenVINO; `onnx_dynamic`, the same in int8, of a float model with recurrent
-    or linear layers; `openvino`; `executorch` for phones; `torch_export`."""
+    """`onnx` for ONNX Runtime and OpenVINO; `onnx_dynamic`, the same in int8, of a float model with recurrent or linear
+    layers; `tensorrt`, ONNX as TensorRT takes it; `openvino`; `executorch` for phones; `torch_export`."""
     split: Literal["test", "validation"] = "test"
     """On which samples each file is compared with its model; its quality on them is recorded."""
     licence: str | None = None
@@ -77,8 +77,10 @@ class Export(Stage):
                 except UnderstudyError as error:
                     failed.append({"model": model, "format": kind, "problem": str(error)})
                     continue
-                files.append({"model": model, **_told(made)})
+                files.append({"model": model, "path": made.path.name, **made.told()})
                 context.progress.message(f"{made.path.name}: {made.size_bytes:,} bytes, {made.proof}")
+                if made.trtexec:
+                    context.progress.message(f"build its engine where TensorRT is: {made.trtexec}")
         record = {"schema": 1, "split": self.split, "files": files, "failed": failed}
         write_json(context.directory.path / RECORD, record)
         if failed:
@@ -100,16 +102,6 @@ class Export(Stage):
             recipe=_recipe_of(context),
             weights=_weights_of(context, model),
         )
-
-
-def _told(made: Exported) -> dict[str, Any]:
-    return {
-        "path": made.path.name,
-        "format": made.format,
-        "bytes": made.size_bytes,
-        "card": made.card.model_dump(mode="json", by_alias=True),
-        "proof": made.proof.model_dump(mode="json"),
-    }
 
 
 def _recipe_of(context: Context) -> str | None:
