@@ -24,6 +24,7 @@ def start(directory: Path, data: str, *settings: str) -> subprocess.CompletedPro
         timeout=300,
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -75,9 +75,8 @@ def fit(
     """Train a distiller's student, on the device and the processes that Accelerate finds.
 
     The student ends with the selected weights (``training.select``). The same call with the same ``directory``
-    goes on from the last checkpoint if it was interrupted; on the CPU the weights are then the same, bit for
-    bit, as without the interruption. Ctrl-C and SIGTERM end it with a checkpoint of the step that it is in; a second
-    one, and any in trainings of several processes, ends it at once.
+    goes on from the last checkpoint if it was interrupted; on the CPU the weights are then the same, bit for bit, as
+    without the interruption. In one process, Ctrl-C and SIGTERM wait for a checkpoint; a second one does not.
 
     Args:
         distiller: student, teacher and objective; student and teacher are moved to the device.
@@ -87,8 +86,7 @@ def fit(
         val: validation data, anything that yields batches; None to select nothing.
         seed: what all randomness of the training comes from. The global generators are seeded from it at each
             epoch, and put back at the end.
-        directory: where ``metrics.jsonl`` and checkpoints go; None writes nothing. The checkpoints are removed
-            when the training is over.
+        directory: where ``metrics.jsonl`` and, until it is over, checkpoints go; None writes nothing.
         progress: who is told how far it is; a live line on stderr (plain lines when it is no terminal) by default.
         trackers: names of trackers, such as ``("tensorboard",)``.
         callbacks: who else watches.
@@ -108,39 +106,38 @@ def fit(
     batches = Batches(loader, task=distiller.task, current=current)
     identity = training_identity(distiller, training, seed, batches, current) if directory or trackers else {}
     journal = Journal(distiller, val, batches, directory=directory, current=current, progress=shown, identity=identity)
-    with kept_randomness(), _explained(current):
+    interruption = Interruption(kept=current.world == 1)
+    with kept_randomness(), _explained(current), interruption.waiting():
         saved = journal.load()
         example = batches.first() if current.world > 1 else None  # all processes must draw it together
         plan = _plan(distiller, teacher, lambda: example or batches.first(), batches.length, training, current, saved)
         journal.plan = plan
-        interruption = Interruption(kept=current.world == 1)
-        with interruption.waiting():
-            with applied(plan, distiller.student, teacher):
-                model = data_parallel(distiller, example, current)
-                loop = Loop(
-                    distiller,
-                    model,
-                    batches,
-                    training=training,
-                    precision=plan.student.precision,
-                    seed=seed,
-                    current=current,
-                    progress=shown,
-                    observer=journal,
-                    interruption=interruption,
-                    callbacks=callbacks,
-                )
-                if plan.probe_seconds:
-                    shown.message(f"execution: {plan.describe()}")
-                journal.begin(loop, saved, trackers)
-                try:
-                    loop.run()
-                finally:
-                    journal.end()
-            fitted = _fitted(loop, plan, saved, training, current)
-            if finished is not None:
-                finished(fitted)
-            journal.clear()
+        with applied(plan, distiller.student, teacher):
+            model = data_parallel(distiller, example, current)
+            loop = Loop(
+                distiller,
+                model,
+                batches,
+                training=training,
+                precision=plan.student.precision,
+                seed=seed,
+                current=current,
+                progress=shown,
+                observer=journal,
+                interruption=interruption,
+                callbacks=callbacks,
+            )
+            if plan.probe_seconds:
+                shown.message(f"execution: {plan.describe()}")
+            journal.begin(loop, saved, trackers)
+            try:
+                loop.run()
+            finally:
+                journal.end()
+        fitted = _fitted(loop, plan, saved, training, current)
+        if finished is not None:
+            finished(fitted)
+        journal.clear()
         return fitted
 
 

@@ -32,7 +32,8 @@ class Interruption:
     def waiting(self) -> Iterator[None]:
         """Inside, the first signal is remembered and a second one takes effect at once; at the end, all do."""
         if self._kept:
-            self._before = {number: signal.signal(number, self._remember) for number in _SIGNALS}
+            heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._remember) for number in heard}
         try:
             yield
         finally:
