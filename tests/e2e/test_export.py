@@ -13,7 +13,7 @@ from understudy.tasks import Classification
 
 pytestmark = pytest.mark.e2e
 TASK = Classification()
-FLOAT = tuple(kind for kind in FORMATS if kind != "onnx_dynamic")
+FLOAT = tuple(kind for kind in FORMATS if kind not in ("onnx_dynamic", "tensorrt"))  # which begin with onnx
 QUICK = tuple(kind for kind in FLOAT if kind != "executorch")  # which takes longer than all others together
 
 
@@ -94,7 +94,7 @@ def test_recurrent_networks(tmp_path, cell, kind) -> None:
         assert (3, 2, 6) in file.proof.runtimes[0].shapes
 
 
-@pytest.mark.parametrize("kind", FLOAT)
+@pytest.mark.parametrize("kind", [*FLOAT, "tensorrt"])
 def test_a_text_classifier_takes_two_inputs_of_any_length(tmp_path, kind) -> None:
     torch.manual_seed(0)
     model = text_classifier()
@@ -106,6 +106,10 @@ def test_a_text_classifier_takes_two_inputs_of_any_length(tmp_path, kind) -> Non
 
     file = made(model, inputs(2, 10), kind, tmp_path)
     assert [port.name for port in file.card.inputs] == ["attention_mask", "input_ids"]
+    if kind == "tensorrt":
+        assert "--optShapes=attention_mask:8x10,input_ids:8x10" in file.trtexec
+    else:
+        assert file.trtexec is None
     assert (3, 5) in file.proof.runtimes[0].shapes
     for count, tokens in ((1, 7), (4, 10), (3, 24)):
         check(model, file, inputs(count, tokens))

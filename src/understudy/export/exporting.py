@@ -72,6 +72,8 @@ class Exported:
         card: what it says about itself.
         proof: what was seen when it was run beside the network; also beside it, such as in ``model.onnx.proof.json``.
         size_bytes: of all its files.
+        trtexec: the command that builds an engine of a ``tensorrt`` file, for 1 to 64 samples no longer than the
+            example; None for other files.
     """
 
     path: Path
@@ -79,14 +81,7 @@ class Exported:
     card: Card
     proof: Proof
     size_bytes: int
-
-    @property
-    def trtexec(self) -> str | None:
-        """The command that builds an engine of a ``tensorrt`` file, for 1 to 64 samples no longer than the example."""
-        if self.format != "tensorrt":
-            return None
-        longest = max(port.shape[0] for port in self.card.inputs)
-        return trtexec_line(self.path, sizes=(1, longest, longest))
+    trtexec: str | None
 
     def told(self) -> dict[str, Any]:
         """All but where it is, as records and ``--json`` have it."""
@@ -172,7 +167,8 @@ def export(
         temporary.write_text(proof.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if not proof.proved:
         raise RunError(f"{target} does not answer as the network does: {'; '.join(proof.problems)}. It was kept")
-    return Exported(target, format, card, proof, sum(part.stat().st_size for part in _parts(target)))
+    size = sum(part.stat().st_size for part in _parts(target))
+    return Exported(target, format, card, proof, size, _built_by(target, card) if format == "tensorrt" else None)
 
 
 def place_of(path: str | Path, format: Format) -> Path:
@@ -229,6 +225,11 @@ def _card(
         recipe=recipe,
         weights=weights or _digest_of(model),
     )
+
+
+def _built_by(path: Path, card: Card) -> str:
+    longest = max((port.shape[0] for port in card.inputs if port.shape), default=1)
+    return trtexec_line(path, sizes=(1, longest, longest))
 
 
 def _digest_of(model: nn.Module) -> str:
