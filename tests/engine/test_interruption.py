@@ -75,6 +75,16 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
+def test_a_handler_of_another_program_is_left_alone(monkeypatch) -> None:
+    """Python reads a handler that was set in C as None, and could not put it back."""
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)
+    held: list[int] = []
+    monkeypatch.setattr(signal, "signal", lambda number, _: held.append(number))
+    with Interruption(kept=True).waiting():
+        pass
+    assert held == []
+
+
 def test_nothing_waits_where_it_may_not() -> None:
     with Interruption(kept=False).waiting(), pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)

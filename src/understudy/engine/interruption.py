@@ -32,8 +32,10 @@ class Interruption:
     def waiting(self) -> Iterator[None]:
         """Inside, the first signal is remembered and a second one takes effect at once; at the end, all do."""
         if self._kept:
-            heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-            self._before = {number: signal.signal(number, self._remember) for number in heard}
+            for number in _SIGNALS:
+                # None is a handler of another program around this one, which Python could not put back.
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before[number] = signal.signal(number, self._remember)
         try:
             yield
         finally:

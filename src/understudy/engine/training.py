@@ -59,7 +59,10 @@ class Training(Spec):
     validate_every: Positive = 1.0
     """Epochs between two validations."""
     checkpoint_every: Count | None = None
-    """Steps between two checkpoints. None: at the ends of epochs that are 20 s apart, and every 10 minutes."""
+    """Steps between two checkpoints. None: at the ends of epochs that are 20 s apart, and every 10 minutes.
+
+    One is made whenever the training is interrupted, too.
+    """
     execution: Literal["auto", "plain"] | Execution = "auto"
     """``auto`` tries memory formats for a few seconds where that pays, ``plain`` leaves everything as it is."""
     select: Literal["best", "last"] = "best"
