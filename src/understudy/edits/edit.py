@@ -14,8 +14,8 @@ from understudy.spec import Spec
 class Edit(Spec):
     """A change in what a network is made of, beside its weights. A saved model lists it, and loading replays it."""
 
-    said: ClassVar[str]
-    """What it makes of a network, in a word or two, for reports."""
+    becomes: ClassVar[str]
+    """What a network becomes by it, in a word or two, for reports."""
     kind: str
 
     @abstractmethod

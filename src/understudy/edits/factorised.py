@@ -39,7 +39,7 @@ class Factorised(Edit):
         )
     """
 
-    said: ClassVar[str] = "factorised"
+    becomes: ClassVar[str] = "factorised"
     kind: Literal["factorised"] = "factorised"
     layers: dict[str, Ranks]
     """By path: one rank for two factors; those of the outputs and of the inputs for a convolution between two factors,

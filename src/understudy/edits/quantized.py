@@ -39,7 +39,7 @@ class Quantized(Edit):
     The quantizers' ranges are among the network's weights.
     """
 
-    said: ClassVar[str] = "int8"
+    becomes: ClassVar[str] = "int8"
     kind: Literal["quantized"] = "quantized"
     quantizers: tuple[Quantizer, ...]
     """In NNCF's order."""
@@ -101,7 +101,7 @@ class Quantized(Edit):
 class QuantizedWeights(Edit):
     """Which weights are kept in int8, with a factor for each row; the network computes in float."""
 
-    said: ClassVar[str] = "int8 weights"
+    becomes: ClassVar[str] = "int8 weights"
     kind: Literal["quantized_weights"] = "quantized_weights"
     weights: dict[str, tuple[int, ...]]
     """Shape of its factors, by the path of the weight."""

@@ -30,7 +30,7 @@ class Resized(Edit):
         )
     """
 
-    said: ClassVar[str] = "pruned"
+    becomes: ClassVar[str] = "pruned"
     kind: Literal["resized"] = "resized"
     shapes: dict[str, tuple[int, ...]]
     """Of the parameters and buffers whose shape changed, by name."""

@@ -26,7 +26,7 @@ class ReusedHead(Edit):
         torch.Size([2, 3])
     """
 
-    said: ClassVar[str] = "with its teacher's classifier"
+    becomes: ClassVar[str] = "with its teacher's classifier"
     kind: Literal["reused_head"] = "reused_head"
     layer: str
     """Path of the student's last map, behind which the projector was put."""

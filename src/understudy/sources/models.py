@@ -86,7 +86,7 @@ def describe(spec: ModelSpec, model: nn.Module | None = None) -> str:
     """
     if isinstance(spec, ArtifactModel):
         record = read_record(*locate_artifact(Path(spec.path)))
-        return ", ".join(dict.fromkeys([describe(record.spec, model), *(edit.said for edit in record.edits)]))
+        return ", ".join(dict.fromkeys([describe(record.spec, model), *(edit.becomes for edit in record.edits)]))
     if isinstance(spec, PythonModel) and model is not None:
         return f"{describe_source(spec)} ({type(model).__name__})"
     return describe_source(spec)
