@@ -153,7 +153,8 @@ def test_what_went_wrong_inside_is_in_the_log_only(running):
     running(b"[101, 0, 0]")
     assert running.log == ["the model failed on this input: /secret/path of the network"]
     running.readers.shutdown()
-    assert running(b"[1, 0, 0]") == (500, {"error": "the server failed; its log says why"})
+    assert running(b"[1, 0, 0]")[0] == 200  # few bytes need no reader
+    assert running(b"[1, 0, 0" + b" " * 2**16 + b"]") == (500, {"error": "the server failed; its log says why"})
     assert running.log[1].startswith("RuntimeError: cannot schedule")
 
 

@@ -158,3 +158,32 @@ def test_closing_answers_what_waits_and_takes_no_more(batcher, gated):
     assert [future.result(0).label for future in futures] == ["2"] * 3
     with pytest.raises(QueueFullError):
         batcher.submit([sample(0)])
+
+
+def test_the_answers_of_a_batch_arrive_in_one_call_for_each_who_waits(batcher, gated):
+    calls = []
+
+    def call_here(function, *arguments):
+        calls.append("here")
+        function(*arguments)
+
+    def call_there(function, *arguments):
+        calls.append("there")
+        function(*arguments)
+
+    held(batcher, gated)
+    here = batcher.submit([sample(0), sample(1)], call=call_here)
+    there = batcher.submit([sample(2)], call=call_there)
+    gated.go.set()
+    assert [future.result(10).label for future in (*here, *there)] == ["0", "1", "2"]
+    assert sorted(calls) == ["here", "there"]
+
+
+def test_a_batch_for_a_loop_that_has_ended_does_no_harm(batcher, gated):
+    def closed(*_):
+        raise RuntimeError("Event loop is closed")
+
+    (lost,) = batcher.submit([sample(0)], call=closed)
+    (kept,) = batcher.submit([sample(1)])
+    assert kept.result(10).label == "1"
+    assert not lost.done()

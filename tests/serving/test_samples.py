@@ -1,6 +1,7 @@
 """What people send becomes exactly what the model saw in training, or is refused by name."""
 
 import base64
+import json
 
 import numpy as np
 import pytest
@@ -180,3 +181,13 @@ def test_a_file_says_what_goes_in():
     assert (sample["x"].shape, sample["n"].shape) == ((3, 2), ())
     with pytest.raises(InputError, match="does not say what goes in"):
         SampleForm.of_ports((Port("x", "tensor(string)", (None,)),))
+
+
+def test_what_may_take_long_is_known_before_it_is_read():
+    form = SampleForm((Expected((3, 8, 8), torch.float32),))
+    small, large = (encoded(Image.new("RGB", (side, side))) for side in (32, 2000))
+    assert len(large) < 2**16  # few bytes, many pixels
+    assert [piece.large for data in (small, large) for piece in form.pieces(data, "image")] == [False, True]
+    text = json.dumps(base64.b64encode(small).decode()).encode()
+    assert [piece.large for piece in form.pieces(text, "json")] == [True]
+    assert [piece.large for piece in form.pieces(json.dumps([[[0.5] * 8] * 8] * 3).encode(), "json")] == [False]

@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from anyio import fail_after
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,10 +23,12 @@ from understudy.serving.limits import Limits
 from understudy.serving.metrics import CONTENT_TYPE, GONE, Meter
 from understudy.serving.predictor import Prediction
 from understudy.serving.refusal import RefusedError
-from understudy.serving.samples import Sample, SampleForm
+from understudy.serving.samples import Piece, Sample, SampleForm
 
 Handler = Callable[[Request], Awaitable[Response]]
 _LARGE_BYTES = 2**16
+_SMALL_BYTES = 2**16
+"""Of a body that is read in less time than a thread needs to begin."""
 
 
 @dataclass
@@ -88,7 +92,8 @@ def application(service: Service) -> ASGIApp:
                 if service.stopping:
                     message["headers"] = [*message["headers"], (b"connection", b"close")]
             if len(message.get("body", b"")) > _LARGE_BYTES:  # a client that does not read must not wait for ever
-                await asyncio.wait_for(send(message), service.limits.timeout_s)
+                with fail_after(service.limits.timeout_s):
+                    await send(message)
             else:
                 await send(message)
 
@@ -163,16 +168,24 @@ async def _response(service: Service, route: tuple[str, Handler] | None, request
 
 
 async def _read(service: Service, parts: list[Part]) -> list[Sample]:
-    """Decode in a thread, so that other requests are served meanwhile."""
+    """Decode what is small here and all else in a thread, so that other requests are served meanwhile."""
 
-    def read() -> list[Sample]:
-        pieces = [piece for name, data, kind in parts for piece in service.form.pieces(data, kind, whose=name)]
-        if len(pieces) > service.limits.queue:
-            raise RefusedError(413, f"{len(pieces):,} inputs at once; expected {service.limits.queue:,} at most")
-        return [piece.make() for piece in pieces]
+    def pieces() -> list[Piece]:
+        found = [piece for name, data, kind in parts for piece in service.form.pieces(data, kind, whose=name)]
+        if len(found) > service.limits.queue:
+            raise RefusedError(413, f"{len(found):,} inputs at once; expected {service.limits.queue:,} at most")
+        return found
 
+    def read(found: list[Piece]) -> list[Sample]:
+        return [piece.make() for piece in found]
+
+    elsewhere = partial(asyncio.get_running_loop().run_in_executor, service.readers)
+    small = sum(len(data) for _, data, _ in parts) <= _SMALL_BYTES
     try:
-        return await asyncio.get_running_loop().run_in_executor(service.readers, read)
+        found = pieces() if small else await elsewhere(pieces)
+        if small and not any(piece.large for piece in found):
+            return read(found)
+        return await elsewhere(read, found)
     except InputError as error:
         raise RefusedError(422, str(error)) from error
 
@@ -181,35 +194,39 @@ async def _answered(
     service: Service, request: Request, samples: list[Sample], top: int, deadline: float
 ) -> list[Prediction]:
     """Wait for the model, until it has answered, the time is over, or the client is gone."""
+    loop = asyncio.get_running_loop()
     try:
-        futures = service.batcher.submit(samples, top=top)
+        futures = service.batcher.submit(samples, top=top, call=loop.call_soon_threadsafe)
     except QueueFullError as error:
         raise _full(str(error)) from error
-    answers = asyncio.gather(*map(asyncio.wrap_future, futures))
-    answers.add_done_callback(_seen)
     gone = asyncio.ensure_future(_disconnected(request))
+    waited_for: set[Any] = set(futures)
+    over = loop.create_future()
+
+    def ended(future: Any) -> None:
+        waited_for.discard(future)
+        if not over.done() and (not waited_for or future is gone):
+            over.set_result(None)
+
+    for future in (gone, *futures):
+        future.add_done_callback(ended)
     try:
-        await asyncio.wait({answers, gone}, timeout=deadline - time.monotonic(), return_when=asyncio.FIRST_COMPLETED)
-        if answers.done():
-            return answers.result()
-        if gone.done():
+        if waited_for:
+            with fail_after(deadline - time.monotonic()):
+                await over
+        if waited_for:
             raise ClientDisconnect
-        raise RefusedError(504, f"there was no answer within {service.limits.timeout_s:g} s", retry_after_s=1)
+        return [future.result() for future in futures]
+    except TimeoutError as error:
+        waited = f"there was no answer within {service.limits.timeout_s:g} s"
+        raise RefusedError(504, waited, retry_after_s=1) from error
     except UnderstudyError as error:
-        if isinstance(error, RefusedError):
-            raise
         if error.__cause__ is not None:
             service.log(f"{error}: {error.__cause__}")
         raise RefusedError(422 if isinstance(error, InputError) else 500, str(error)) from error
     finally:
-        for waiting in (gone, answers, *futures):
-            waiting.cancel()
-
-
-def _seen(answers: asyncio.Future[Any]) -> None:
-    """Look at an error that nobody waits for any more, which asyncio would report otherwise."""
-    if not answers.cancelled():
-        answers.exception()
+        for future in (gone, *futures):
+            future.cancel()
 
 
 async def _disconnected(request: Request) -> None:

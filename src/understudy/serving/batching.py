@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import final
 
@@ -20,10 +21,19 @@ class QueueFullError(RunError):
     """More samples wait for the model than are allowed to."""
 
 
+Call = Callable[..., object]
+"""Calls a function with its arguments, at once or in another thread."""
+
+
+def _at_once(function: Callable[..., object], *arguments: object) -> None:
+    function(*arguments)
+
+
 @dataclass(eq=False, slots=True)
 class _Waiting:
     sample: Sample
     top: int
+    call: Call
     answer: Future[Prediction] = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
 
@@ -62,12 +72,14 @@ class Batcher:
         """Samples that wait."""
         return len(self._waiting)
 
-    def submit(self, samples: Sequence[Sample], *, top: int = 1) -> list[Future[Prediction]]:
+    def submit(self, samples: Sequence[Sample], *, top: int = 1, call: Call = _at_once) -> list[Future[Prediction]]:
         """Put samples into the queue, all of them or none.
 
         Args:
             samples: as the predictors' form reads them.
             top: how many classes to tell of each.
+            call: calls what sets the futures of a batch, once for all that share it: an event loop's
+                ``call_soon_threadsafe`` is woken once, not for each sample.
 
         Returns:
             A future for each; it raises what :meth:`Predictor.each` gives in place of an answer.
@@ -75,7 +87,7 @@ class Batcher:
         Raises:
             QueueFullError: when there is no room for all of them, or the batcher is closed.
         """
-        items = [_Waiting(sample, top) for sample in samples]
+        items = [_Waiting(sample, top, call) for sample in samples]
         with self._changed:
             if self._closed or len(self._waiting) + len(items) > self._limits.queue:
                 raise QueueFullError(f"{len(self._waiting)} inputs are waiting already; try again later")
@@ -103,11 +115,12 @@ class Batcher:
             begun = time.monotonic()
             answers = predictor.each([item.sample for item in batch], top=max(item.top for item in batch))
             self._observe(len(batch), time.monotonic() - begun)
+            told: dict[Call, list[tuple[_Waiting, Prediction | UnderstudyError]]] = {}
             for item, answer in zip(batch, answers, strict=True):
-                if isinstance(answer, UnderstudyError):
-                    item.answer.set_exception(answer)
-                else:
-                    item.answer.set_result(Prediction(answer.top[: item.top]))
+                told.setdefault(item.call, []).append((item, answer))
+            for call, some in told.items():
+                with suppress(RuntimeError):  # an event loop that has ended: nobody waits there any more
+                    call(_tell, some)
 
     def _take(self) -> list[_Waiting]:
         """The next batch, once there is one; nothing when the batcher is closed and empty."""
@@ -130,3 +143,11 @@ class Batcher:
             if left <= 0:
                 return
             self._changed.wait(left)
+
+
+def _tell(answers: list[tuple[_Waiting, Prediction | UnderstudyError]]) -> None:
+    for item, answer in answers:
+        if isinstance(answer, UnderstudyError):
+            item.answer.set_exception(answer)
+        else:
+            item.answer.set_result(Prediction(answer.top[: item.top]))

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import final
 
+from anyio import fail_after
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -48,8 +49,9 @@ class Inbox:
         chunks: list[bytes] = []
         try:
             try:
-                await asyncio.wait_for(self._receive(request, chunks), self._limits.timeout_s)
-            except asyncio.TimeoutError as error:
+                with fail_after(self._limits.timeout_s):
+                    await self._receive(request, chunks)
+            except TimeoutError as error:
                 raise RefusedError(408, f"the body did not arrive within {self._limits.timeout_s:g} s") from error
             yield b"".join(chunks)
         finally:

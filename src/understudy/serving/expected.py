@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from understudy.errors import InputError
@@ -49,20 +50,32 @@ class Expected:
             size == known or (known is None and size > 0) for size, known in zip(shape, self.shape, strict=True)
         )
 
-    def image(self, data: bytes, *, whose: str = "input") -> Tensor:
-        """An encoded image as the model saw images in training: float (channels, height, width) in [0, 1].
+    def opened(self, data: bytes, *, whose: str = "input") -> Image.Image:
+        """An encoded image, of which only the header is read.
 
         Args:
             data: the file.
             whose: what to call it in errors.
 
         Raises:
-            InputError: when it cannot be decoded, or the model takes no images.
+            InputError: when it is no image, or the model takes none.
+        """
+        if self.form is None:
+            raise InputError(f"{whose} is no JSON or .npy file; the model takes no images but {self}")
+        return read_image(data, whose=whose)
+
+    def decoded(self, image: Image.Image, *, whose: str = "input") -> Tensor:
+        """An image as the model saw images in training: float (channels, height, width) in [0, 1].
+
+        Args:
+            image: as :meth:`opened` gives it.
+            whose: what to call it in errors.
+
+        Raises:
+            InputError: when it cannot be decoded.
         """
         form = self.form
-        if form is None:
-            raise InputError(f"{whose} is no JSON or .npy file; the model takes no images but {self}")
-        image = read_image(data, whose=whose)
+        assert form is not None
         try:
             pixels = form.pixels(image)
         except ValueError as error:

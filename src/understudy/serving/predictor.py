@@ -126,7 +126,7 @@ class Predictor:
 
     def _answers(self, samples: list[Sample], top: int) -> list[Prediction | UnderstudyError]:
         try:
-            return [self._answer(row, top) for row in self._logits(samples)]
+            return self._told(self._logits(samples), top)
         except Exception as error:  # a network of anybody's, or a runtime's own
             if len(samples) > 1:
                 return [answer for sample in samples for answer in self._answers([sample], top)]
@@ -143,12 +143,16 @@ class Predictor:
                 parts.append(_TASK.observe(self.model, batch).logits[: len(some)].float().cpu())
         return torch.cat(parts)
 
-    def _answer(self, logits: Tensor, top: int) -> Prediction | UnderstudyError:
-        if not torch.isfinite(logits).all():
-            return InputError("the model's answer is not finite for this input")
-        values, classes = logits.double().softmax(0).topk(max(1, min(top, len(self.classes))))
-        labels = (self.classes[index] for index in classes.tolist())
-        return Prediction(tuple(zip(labels, values.tolist(), strict=True)))
+    def _told(self, logits: Tensor, top: int) -> list[Prediction | UnderstudyError]:
+        best = logits.double().softmax(1).topk(max(1, min(top, len(self.classes))), dim=1)
+        finite = torch.isfinite(logits).all(1)
+        rows = zip(finite.tolist(), best.values.tolist(), best.indices.tolist(), strict=True)
+        return [
+            Prediction(tuple((self.classes[index], share) for share, index in zip(shares, indices, strict=True)))
+            if known
+            else InputError("the model's answer is not finite for this input")
+            for known, shares, indices in rows
+        ]
 
 
 _TASK = Classification()

@@ -20,6 +20,9 @@ from understudy.sources.artifact_record import AnyInputShape, InputShape
 Sample = Any
 """The inputs of one sample, without the batch: a tensor, or a tuple or mapping of them."""
 
+_FEW_PIXELS = 2**14
+"""Of an image that is decoded in less time than a thread needs to begin."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -28,10 +31,12 @@ class Piece:
     Attributes:
         name: what errors call it.
         make: reads it, and raises :class:`InputError` when it is not as expected.
+        large: whether that may take long, whatever its size in bytes: a small file may hold a large image.
     """
 
     name: str
     make: Callable[[], Sample]
+    large: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ class SampleForm:
         if self.layout != "tensor":
             raise InputError(f"{whose} is one {kind}; the model takes {self}: give them as JSON")
         if kind == "image":
-            return [Piece(whose, partial(self.tensors[0].image, data, whose=whose))]
+            return [_image(self.tensors[0], data, whose)]
         array = read_array(data, whose=whose)
         return _pieces(self.tensors[0].numbers, array, whose, several=array.ndim > len(self.tensors[0].shape))
 
@@ -147,7 +152,7 @@ class SampleForm:
             both = enumerate(zip(self.tensors, value, strict=True))
             return tuple(one.numbers(numbers, whose=f"{whose}[{place}]") for place, (one, numbers) in both)
         if isinstance(value, str):
-            return self.tensors[0].image(_from_base64(value, whose), whose=whose)
+            return _image(self.tensors[0], _from_base64(value, whose), whose).make()
         return self.tensors[0].numbers(value, whose=whose)
 
     def example(self) -> Sample:
@@ -192,7 +197,12 @@ def _of_record(inputs: InputShape) -> Expected:
 
 def _pieces(read: Callable[..., Sample], values: Any, whose: str, *, several: bool) -> list[Piece]:
     named = [(f"{whose}[{place}]", one) for place, one in enumerate(values)] if several else [(whose, values)]
-    return [Piece(name, partial(read, one, whose=name)) for name, one in named]
+    return [Piece(name, partial(read, one, whose=name), large=isinstance(one, str)) for name, one in named]
+
+
+def _image(expected: Expected, data: bytes, whose: str) -> Piece:
+    image = expected.opened(data, whose=whose)
+    return Piece(whose, partial(expected.decoded, image, whose=whose), large=image.width * image.height > _FEW_PIXELS)
 
 
 def _depth(value: Any) -> int:
