@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from understudy.engine.fit import Fitted, fit
     from understudy.engine.generated import GeneratedLoader
     from understudy.engine.generation import Generation
+    from understudy.engine.pace import Pace
     from understudy.engine.plan import Execution
     from understudy.engine.teacher_runtime import fastest_teacher
     from understudy.engine.training import Optimizer, Training
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from understudy.taps import Taps
     from understudy.tasks import Classification, ImageClassification, Task
     from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, OnnxTeacher, Recorded, Teacher, Told
+    from understudy.transfer import Transferred, Tuning, pace_of, transfer_weights
     from understudy.views import Views
 
 # Where each name lives: a module of the package, and the name there when it is another one. All other names in capitals
@@ -86,6 +88,7 @@ _HOME = {
     "OneCycle": "schedules",
     "OnnxTeacher": "teachers",
     "Optimizer": "engine.training",
+    "Pace": "engine.pace",
     "Pruned": "compress.pruning",
     "QuantizedNetwork": "compress.quantization",
     "Recorded": "teachers",
@@ -105,6 +108,8 @@ _HOME = {
     "Told": "teachers",
     "TopClasses": "knowledge",
     "Training": "engine.training",
+    "Transferred": "transfer",
+    "Tuning": "transfer",
     "UnderstudyError": "errors",
     "UnmetTargetError": "compress.pruning",
     "Views": "views",
@@ -115,6 +120,7 @@ _HOME = {
     "fit": "engine.fit",
     "measure_files": "measure.files",
     "open_model": "runtimes",
+    "pace_of": "transfer",
     "prune": "compress.pruning",
     "quantize": "compress.quantization",
     "quantize_within": "compress.sensitivity",
@@ -123,6 +129,7 @@ _HOME = {
     "reuse_head": "reused_head",
     "sensitivities": "compress.sensitivity",
     "sparsify": "compress.sparsity",
+    "transfer_weights": "transfer",
 }
 
 

@@ -3,6 +3,7 @@
 from understudy.engine.fit import Fitted, fit
 from understudy.engine.history import Record
 from understudy.engine.loop import Callback, Moment
+from understudy.engine.pace import Pace
 from understudy.engine.plan import Choice, Execution, Plan
 from understudy.engine.process import Process, process
 from understudy.engine.progress import PlainProgress, Progress, RichProgress, SilentProgress, progress_for
@@ -15,6 +16,7 @@ __all__ = [
     "Fitted",
     "Moment",
     "Optimizer",
+    "Pace",
     "PlainProgress",
     "Plan",
     "Process",

@@ -19,6 +19,7 @@ from understudy.engine.history import Record
 from understudy.engine.interruption import Interruption
 from understudy.engine.journal import Journal, training_identity
 from understudy.engine.loop import Callback, Loop, copied_state
+from understudy.engine.pace import Pace, kept_frozen
 from understudy.engine.plan import Execution, Plan, applied, fixed_plan, probe
 from understudy.engine.process import Process, data_parallel, process
 from understudy.engine.progress import Progress, SilentProgress, progress_for
@@ -70,7 +71,8 @@ def fit(
     progress: Progress | None = None,
     trackers: tuple[str, ...] = (),
     callbacks: Sequence[Callback] = (),
-    finished: Callable[[Fitted], None] | None = None,
+    pace: Pace | None = None,
+    finished: Callable[[Fitted], object] = lambda _: None,
 ) -> Fitted:
     """Train a distiller's student, on the device and the processes that Accelerate finds.
 
@@ -90,6 +92,7 @@ def fit(
         progress: who is told how far it is; a live line on stderr (plain lines when it is no terminal) by default.
         trackers: names of trackers, such as ``("tensorboard",)``.
         callbacks: who else watches.
+        pace: which parts of the student train more slowly, later or not at all, or are held near where they began.
         finished: called when the student has its final weights and before the checkpoints are removed: the place to
             save it, so that at no moment a finished training exists in memory only.
 
@@ -97,26 +100,24 @@ def fit(
         InputError: for settings, loaders, trackers or checkpoints that do not fit; nothing was trained.
         RunError: for a loss or gradient that is not finite, a full disk, or a process that was lost.
     """
-    current = process()
+    current, teacher = process(), _live(distiller.teacher)
     shown = (progress or progress_for(sys.stderr)) if current.is_main else SilentProgress()
-    teacher = _live(distiller.teacher)
     distiller.to(current.device)
     if teacher is not None:
         teacher.to(current.device)
     batches = Batches(loader, task=distiller.task, current=current)
-    identity = training_identity(distiller, training, seed, batches, current) if directory or trackers else {}
+    identity = training_identity(distiller, training, seed, batches, current, pace) if directory or trackers else {}
     journal = Journal(distiller, val, batches, directory=directory, current=current, progress=shown, identity=identity)
     interruption = Interruption(kept=current.world == 1)
-    with kept_randomness(), _explained(current), interruption.waiting():
+    with kept_randomness(), kept_frozen(pace, distiller.student), _explained(current), interruption.waiting():
         saved = journal.load()
         example = batches.first() if current.world > 1 else None  # all processes must draw it together
         plan = _plan(distiller, teacher, lambda: example or batches.first(), batches.length, training, current, saved)
         journal.plan = plan
         with applied(plan, distiller.student, teacher):
-            model = data_parallel(distiller, example, current)
             loop = Loop(
                 distiller,
-                model,
+                data_parallel(distiller, example, current),
                 batches,
                 training=training,
                 precision=plan.student.precision,
@@ -126,6 +127,7 @@ def fit(
                 observer=journal,
                 interruption=interruption,
                 callbacks=callbacks,
+                pace=pace,
             )
             if plan.probe_seconds:
                 shown.message(f"execution: {plan.describe()}")
@@ -135,8 +137,7 @@ def fit(
             finally:
                 journal.end()
         fitted = _fitted(loop, plan, saved, training, current)
-        if finished is not None:
-            finished(fitted)
+        finished(fitted)
         journal.clear()
         return fitted
 

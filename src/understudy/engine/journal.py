@@ -16,6 +16,7 @@ from understudy.engine.batches import Batches
 from understudy.engine.checkpoints import Checkpoint, Checkpoints, flat, optimizer_tensors, part, restore_optimizer
 from understudy.engine.history import MetricsLog, Record
 from understudy.engine.loop import Loop, Place
+from understudy.engine.pace import Pace
 from understudy.engine.plan import Plan
 from understudy.engine.process import Process
 from understudy.engine.progress import Progress
@@ -174,7 +175,7 @@ def _restore(loop: Loop, saved: Checkpoint, rank: int) -> None:
 
 
 def training_identity(
-    distiller: Distiller, training: Training, seed: int, batches: Batches, current: Process
+    distiller: Distiller, training: Training, seed: int, batches: Batches, current: Process, pace: Pace | None = None
 ) -> dict[str, Any]:
     """What must be the same for a checkpoint to be gone on from, as JSON.
 
@@ -184,6 +185,7 @@ def training_identity(
         seed: of the training.
         batches: the training data; how many batches an epoch has counts, and what a loader that learns is.
         current: this process, which knows how many train together.
+        pace: of the student's parts.
     """
     student = [
         [name, list(parameter.shape), parameter.requires_grad]
@@ -197,6 +199,7 @@ def training_identity(
         "objective": [term.model_dump(mode="json") for term in distiller.objective.objective.terms],
         "balance": balance.model_dump(mode="json") if balance is not None else None,
         "student": digest(student),
+        "pace": pace.identity() if pace is not None else None,
         "teacher": _teacher_identity(teacher),
         "batches per epoch": batches.length,
         "loader": batches.identity,

@@ -19,11 +19,13 @@ from understudy.engine.finite import FiniteWatch
 from understudy.engine.history import Meter, Record
 from understudy.engine.interruption import Interruption
 from understudy.engine.optimizers import build_optimizer, keep_norms
+from understudy.engine.pace import Pace, Pacer
 from understudy.engine.plan import DTYPES, Precision
 from understudy.engine.process import Process
 from understudy.engine.progress import Progress
 from understudy.engine.randomness import seed_all, set_random_state
 from understudy.engine.training import Training
+from understudy.taps import unwrapped
 
 _SHOW_SECONDS = 0.25
 
@@ -119,6 +121,7 @@ class Loop:
         observer: who measures and writes.
         interruption: who may ask it to end.
         callbacks: who else watches.
+        pace: of the student's parts.
     """
 
     def __init__(
@@ -135,9 +138,11 @@ class Loop:
         observer: Observer,
         interruption: Interruption,
         callbacks: Sequence[Callback],
+        pace: Pace | None,
     ) -> None:
         self.distiller, self.training, self.place = distiller, training, Place()
-        self.optimizer = build_optimizer(training.optimizer, [distiller])
+        self.optimizer = build_optimizer(training.optimizer, [distiller], factors=_factors(pace, distiller.student))
+        self._pacer = Pacer(pace, distiller.student, alone=current.world == 1) if pace is not None else None
         self.scaler = torch.amp.GradScaler(current.device.type, enabled=precision == "fp16")
         self.average = (
             AveragedModel(distiller.student, multi_avg_fn=get_ema_multi_avg_fn(training.ema)) if training.ema else None
@@ -220,13 +225,19 @@ class Loop:
     def _step(self, group: list[Batch]) -> Step:
         """One step of the optimizer."""
         training, step = self.training, self.place.step
+        if self._pacer is not None:
+            self._pacer.at(step / self.total)
         if self._paced:
             factor = training.learning_rate_factor(step, self.total)
             for settings, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
                 settings["lr"] = rate * factor
         output = self._backward(group, step)
-        if training.clip_norm is not None:
+        pulls = self._pacer is not None and self._pacer.changes_gradients
+        if pulls or training.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
+        if pulls and self._pacer is not None:
+            self._pacer.change_gradients()
+        if training.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, training.clip_norm)
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
@@ -353,6 +364,13 @@ class Loop:
 
     def _distiller_in_train_mode(self) -> None:
         self._model.train()
+        if self._pacer is not None:
+            self._pacer.set_modes()
+
+
+def _factors(pace: Pace | None, student: nn.Module) -> dict[Tensor, float]:
+    own = dict(unwrapped(student).named_parameters())
+    return {own[name]: factor for name, factor in pace.factors.items()} if pace is not None else {}
 
 
 def copied_state(module: nn.Module) -> dict[str, Tensor]:

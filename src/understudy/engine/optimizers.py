@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,7 +25,9 @@ _NORMS = (
 )
 
 
-def build_optimizer(spec: Optimizer, modules: list[nn.Module]) -> torch.optim.Optimizer:
+def build_optimizer(
+    spec: Optimizer, modules: list[nn.Module], *, factors: Mapping[Tensor, float] | None = None
+) -> torch.optim.Optimizer:
     """An optimizer of all parameters of the modules that are to be trained, each once.
 
     What balances an objective's terms and the ranges of quantizers are never decayed. The fused implementation is used
@@ -33,13 +36,14 @@ def build_optimizer(spec: Optimizer, modules: list[nn.Module]) -> torch.optim.Op
     Args:
         spec: which optimizer, with what options.
         modules: whose parameters to train; frozen ones are left out.
+        factors: of the learning rate, for parameters that have one of their own.
 
     Raises:
         InputError: for an unknown optimizer or option (naming the nearest), a value that the optimizer refuses,
             or when nothing is left to train.
     """
     cls = _optimizer_class(spec.kind)
-    groups = _groups(spec, modules)
+    groups = _groups(spec, modules, factors or {})
     options = {name: tuple(value) if isinstance(value, list) else value for name, value in spec.options.items()}
     parameters = inspect.signature(cls).parameters
     known = [name for name in parameters if name not in _OWN_FIELDS]
@@ -73,9 +77,9 @@ def _optimizer_class(kind: str) -> Any:
     return known[kind.lower()]
 
 
-def _groups(spec: Optimizer, modules: list[nn.Module]) -> list[dict[str, Any]]:
-    decayed: dict[Tensor, None] = {}
-    plain: dict[Tensor, None] = {}
+def _groups(spec: Optimizer, modules: list[nn.Module], factors: Mapping[Tensor, float]) -> list[dict[str, Any]]:
+    groups: dict[tuple[float, bool], list[Tensor]] = {}
+    seen: set[Tensor] = set()
     for module in modules:
         for layer in module.modules():
             for parameter in layer.parameters(recurse=False):
@@ -84,12 +88,19 @@ def _groups(spec: Optimizer, modules: list[nn.Module]) -> list[dict[str, Any]]:
                     or is_quantizer(layer)
                     or (spec.no_decay_on_bias_and_norm and (parameter.ndim <= 1 or isinstance(layer, _NORMS)))
                 )
-                if parameter.requires_grad and parameter not in decayed and parameter not in plain:
-                    (plain if exempt else decayed)[parameter] = None
-    if not decayed and not plain:
+                if parameter.requires_grad and parameter not in seen:
+                    seen.add(parameter)
+                    groups.setdefault((factors.get(parameter, 1.0), exempt), []).append(parameter)
+    if not groups:
         raise InputError("no parameter of the student requires a gradient, so there is nothing to train; unfreeze some")
-    groups = [{"params": list(decayed)}, {"params": list(plain), "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+    # The fastest first, whose rate is the one that records tell.
+    ordered = sorted(groups.items(), key=lambda item: (-item[0][0], item[0][1]))
+    return [
+        {"params": parameters}
+        | ({"lr": spec.lr * factor} if factor != 1.0 else {})
+        | ({"weight_decay": 0.0} if exempt else {})
+        for (factor, exempt), parameters in ordered
+    ]
 
 
 def _fuses(parameters: Any, groups: list[dict[str, Any]]) -> bool:
