@@ -113,7 +113,7 @@ def factorise(
         raise InputError(_nothing(energy, found, left_alone))
     left_alone |= {path: f"no cheaper when it keeps {energy:.4g}" for path in found if path not in ranks}
     network = copy.deepcopy(inner)
-    kept = {path: _put_factors(network, path, each) for path, each in ranks.items()}
+    kept = {path: put_factors(network, path, each) for path, each in ranks.items()}
     return FactorisedNetwork(
         network=network,
         edit=Factorised(layers=ranks),
@@ -209,8 +209,17 @@ def _all_ranks(found: Mapping[str, Candidate], energy: float) -> dict[str, Ranks
     return {path: each for path, each in ranks.items() if each is not None}
 
 
-def _put_factors(network: nn.Module, path: str, ranks: Ranks) -> float:
-    """Replace a layer by its factors; the share of the squared weight that they keep."""
+def put_factors(network: nn.Module, path: str, ranks: Ranks) -> float:
+    """Replace a layer by its best factors of some ranks.
+
+    Args:
+        network: changed in place.
+        path: of a linear layer or a convolution.
+        ranks: see :class:`~understudy.edits.Factorised`.
+
+    Returns:
+        The share of the squared weight that they keep.
+    """
     layer = network.get_submodule(path)
     weight = layer.get_parameter("weight").detach()
     factors = factors_of(layer, ranks)

@@ -123,7 +123,7 @@ def prune(
         raise InputError("single weights are made zeros by understudy.sparsify; prune takes out channels and heads")
     if problems := unreadable(network, keep, "the network"):
         raise InputError("\n".join(problems))
-    parts, left = _parts(network, inputs, task, importance, keep, loader)
+    parts, left = ranked_parts(network, inputs, task, importance=importance, keep=keep, loader=loader)
     order = order_of(parts, scope, least)
     if not order:
         raise InputError(f"{type(network).__name__} has nothing to prune{_reasons(left)}")
@@ -148,14 +148,16 @@ def prune(
     return pruned
 
 
-def _parts(
+def ranked_parts(
     network: nn.Module,
     inputs: Any,
     task: Task,
+    *,
     importance: Importance,
-    keep: Sequence[str],
-    loader: Iterable[Any] | None,
+    keep: Sequence[str] = (),
+    loader: Iterable[Any] | None = None,
 ) -> tuple[list[Part], dict[str, str]]:
+    """What can be taken out of a network, how important it is, and why the rest has to stay; see :func:`prune`."""
     network = working_copy(network)
     output = answers(network, inputs, task)
     graph = traced(network, inputs, task)

@@ -6,13 +6,26 @@ from pydantic import Field
 
 from understudy.edits.edit import Edit
 from understudy.edits.factorised import Factorised
+from understudy.edits.new_head import NewHead
 from understudy.edits.quantized import Quantized, QuantizedWeights
 from understudy.edits.resized import Resized
 from understudy.edits.reused_head import ReusedHead
 
-EDITS: tuple[type[Edit], ...] = (ReusedHead, Resized, Factorised, Quantized, QuantizedWeights)
+EDITS: tuple[type[Edit], ...] = (ReusedHead, NewHead, Resized, Factorised, Quantized, QuantizedWeights)
 
-AnyEdit = Annotated[ReusedHead | Resized | Factorised | Quantized | QuantizedWeights, Field(discriminator="kind")]
+AnyEdit = Annotated[
+    ReusedHead | NewHead | Resized | Factorised | Quantized | QuantizedWeights, Field(discriminator="kind")
+]
 """What a saved model's record may list under `edits`."""
 
-__all__ = ["EDITS", "AnyEdit", "Edit", "Factorised", "Quantized", "QuantizedWeights", "Resized", "ReusedHead"]
+__all__ = [
+    "EDITS",
+    "AnyEdit",
+    "Edit",
+    "Factorised",
+    "NewHead",
+    "Quantized",
+    "QuantizedWeights",
+    "Resized",
+    "ReusedHead",
+]

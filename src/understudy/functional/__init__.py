@@ -63,6 +63,7 @@ from understudy.functional.similarities import cross_sample_similarity_loss
 from understudy.functional.sparsity import cubic_sparsity
 from understudy.functional.temperatures import dynamic_temperature_loss
 from understudy.functional.top_classes import merged_logits, tail_logit
+from understudy.functional.transferability import centred_kernel_alignment, log_maximum_evidence
 from understudy.functional.transformers import attention_map_loss, patient_loss, self_relation_loss
 from understudy.functional.virtual_teacher import virtual_teacher_loss
 
@@ -70,6 +71,7 @@ __all__ = [
     "activation_boundary_loss",
     "attention_map_loss",
     "attention_transfer_loss",
+    "centred_kernel_alignment",
     "channel_wise_loss",
     "class_activation_maps",
     "class_attention_loss",
@@ -94,6 +96,7 @@ __all__ = [
     "indecision",
     "jensen_shannon_loss",
     "kl_divergence",
+    "log_maximum_evidence",
     "logit_distance",
     "logit_mse_loss",
     "logit_standardisation_loss",

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from understudy.edits.new_head import convolution_like, with_outputs
 from understudy.errors import InputError, listing, nearest
 
 
@@ -33,7 +34,7 @@ def match_channels(model: nn.Module, inputs: Any) -> None:
             f"the model wants {old.in_channels} channels, the images have {channels}; set channels: {old.in_channels} "
             "in the data"
         )
-    model.set_submodule(path, _like(old, in_channels=channels))
+    model.set_submodule(path, convolution_like(old, in_channels=channels))
 
 
 def replace_head(model: nn.Module, *, old: int, new: int) -> None:
@@ -56,25 +57,7 @@ def replace_head(model: nn.Module, *, old: int, new: int) -> None:
     if not heads:
         raise InputError(f"expected a last layer with {old} outputs in {type(model).__name__}, found none to replace")
     for path, module in heads:
-        if isinstance(module, nn.Linear):
-            model.set_submodule(path, nn.Linear(module.in_features, new, bias=module.bias is not None))
-        else:
-            model.set_submodule(path, _like(module, out_channels=new))
-
-
-def _like(old: nn.Conv2d, *, in_channels: int | None = None, out_channels: int | None = None) -> nn.Conv2d:
-    assert not isinstance(old.padding, str)
-    return nn.Conv2d(
-        in_channels or old.in_channels,
-        out_channels or old.out_channels,
-        kernel_size=old.kernel_size,  # pyright: ignore[reportArgumentType] - a tuple of two
-        stride=old.stride,  # pyright: ignore[reportArgumentType]
-        padding=old.padding,  # pyright: ignore[reportArgumentType]
-        dilation=old.dilation,  # pyright: ignore[reportArgumentType]
-        groups=old.groups,
-        bias=old.bias is not None,
-        padding_mode=old.padding_mode,
-    )
+        model.set_submodule(path, with_outputs(module, new))
 
 
 def constructed(

@@ -1,0 +1,95 @@
+"""A network as a row of units, from its inputs to its head: what is frozen, unfrozen and slowed down together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from understudy.errors import InputError
+from understudy.taps import unwrapped
+
+_ROWS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A stem, a block, or the head of a network.
+
+    Attributes:
+        name: path of its first layer.
+        parameters: the names of all its parameters, those of normalisations behind it among them.
+    """
+
+    name: str
+    parameters: tuple[str, ...]
+
+
+def units_of(network: nn.Module) -> tuple[Unit, ...]:
+    """The units of a network in the order in which it defines its layers, its head last.
+
+    A unit is a repeated block, however deep it lies, or a layer beside such blocks. Normalisations and parameters that
+    stand alone (positions, a class token) belong to the unit before them. A parameter that several layers share
+    belongs to the first one.
+
+    Args:
+        network: wrappers are looked through.
+
+    Raises:
+        InputError: for a network without parameters.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 2))
+        >>> [(unit.name, len(unit.parameters)) for unit in units_of(network)]
+        [('0', 4), ('3', 2)]
+    """
+    network = unwrapped(network)
+    known = {id(parameter): name for name, parameter in network.named_parameters()}
+    units: list[tuple[str, list[str]]] = []
+    loose: list[str] = []
+    for path, piece in _pieces(network, ""):
+        parameters = [piece] if isinstance(piece, nn.Parameter) else list(piece.parameters())
+        names = [known.pop(id(each)) for each in parameters if id(each) in known]
+        if not names:
+            continue
+        if isinstance(piece, (nn.Parameter, *_NORMS)):
+            (units[-1][1] if units else loose).extend(names)
+        else:
+            units.append((path, [*loose, *names]))
+            loose = []
+    if loose:
+        units.append((loose[0].rpartition(".")[0] or loose[0], loose))
+    if not units:
+        raise InputError(f"{type(network).__name__} has no parameters, so there is nothing to train on or to freeze")
+    return tuple(Unit(path, tuple(names)) for path, names in units)
+
+
+def _pieces(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
+    """Units, normalisations and single parameters, in order."""
+    for name, parameter in module.named_parameters(recurse=False):
+        yield _below(path, name), parameter
+    for name, child in module.named_children():
+        inside = _below(path, name)
+        if isinstance(child, _ROWS) or _holds_blocks(child):
+            yield from _pieces(child, inside)
+        else:
+            yield inside, child
+
+
+def _holds_blocks(module: nn.Module) -> bool:
+    """Whether there is, in rows anywhere below, more than one block of a kind."""
+    blocks = Counter(
+        type(child)
+        for row in module.modules()
+        if isinstance(row, _ROWS)
+        for child in row.children()
+        if not isinstance(child, _ROWS) and list(child.children()) and next(child.parameters(), None) is not None
+    )
+    return any(count > 1 for count in blocks.values())
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
