@@ -8,7 +8,7 @@ from understudy import Batch, Classification, CrossEntropy, Distiller, InputErro
 from understudy.engine import SilentProgress, fit
 from understudy.engine.loop import copied_state
 from understudy.pipeline.snapshots import SnapshotTaker, parts_of, snapshot_steps
-from understudy.pipeline.students import check_same_network
+from understudy.pipeline.starting import check_same_network
 from understudy.pipeline.teaching import Average, teacher_of
 from understudy.teachers import AverageTeacher, Ensemble
 

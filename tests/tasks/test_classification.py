@@ -129,3 +129,12 @@ def test_survives_a_recipe(task) -> None:
     assert TypeAdapter(AnyTask).validate_json(task.model_dump_json()) == task
     assert task.supervised == CrossEntropy()
     assert task != (ImageClassification() if isinstance(task, Classification) else Classification())
+
+
+def test_the_headline_may_be_the_mean_over_the_classes() -> None:
+    task = TypeAdapter(AnyTask).validate_python({"kind": "image_classification", "metric": "recall"})
+    metrics = task.metrics(2)
+    logits = torch.tensor([[1.0, 0.0]] * 10)  # everything is called the frequent class
+    metrics.update(logits, torch.tensor([0] * 9 + [1]))
+    assert float(metrics.compute()[task.metric]) == 0.5
+    assert float(metrics.compute()["accuracy"]) == pytest.approx(0.9)

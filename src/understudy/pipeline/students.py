@@ -12,14 +12,14 @@ from torch import nn
 from understudy.batch import Batch
 from understudy.cohort import Cohort
 from understudy.edits import AnyEdit
-from understudy.errors import InputError, listing
+from understudy.engine.pace import Pace
 from understudy.pipeline.stage import Context, artifact_of, stage_of
+from understudy.pipeline.starting import Start, begin_with, start_reads
 from understudy.reused_head import reuse_head
 from understudy.sources.artifact import load_artifact
 from understudy.sources.model_specs import AnyModel, ArtifactModel
 from understudy.sources.models import build_model
-from understudy.sources.state import load_state
-from understudy.taps import unwrapped
+from understudy.transfer import Tuning, pace_of
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,13 @@ class Student:
         network: on the run's device; several in a :class:`~understudy.cohort.Cohort`.
         spec: what it was built from; by name, where there are several.
         edits: what was changed in it since.
+        fresh: parameters that begin at random, where the others were trained before.
     """
 
     network: nn.Module
     spec: AnyModel | Mapping[str, AnyModel]
     edits: tuple[AnyEdit, ...] = ()
+    fresh: tuple[str, ...] = ()
 
     def parts(self, directory: Path) -> list[tuple[Path, nn.Module, AnyModel]]:
         """Where each network goes: the first one into the directory, the others below it."""
@@ -43,6 +45,11 @@ class Student:
         assert isinstance(self.network, Cohort)
         places = [directory, *(directory / peer_directory(name) for name in list(self.spec)[1:])]
         return list(zip(places, self.network.members.values(), self.spec.values(), strict=True))
+
+
+def pace_with(tuning: Tuning | None) -> Callable[[Student], Pace] | None:
+    """What says how the parts of a student train; None where they all train alike."""
+    return (lambda student: pace_of(tuning, student.network, fresh=student.fresh)) if tuning is not None else None
 
 
 Beginning = Callable[[Batch], Student]
@@ -58,7 +65,7 @@ def fresh(
     model: AnyModel | Mapping[str, AnyModel],
     context: Context,
     *,
-    start: str | None = None,
+    start: Start | str | None = None,
     reuses_head_of: nn.Module | None = None,
 ) -> Beginning:
     """A network that is built from its description.
@@ -66,11 +73,11 @@ def fresh(
     Args:
         model: which network; several by name train together, and the first one is the student.
         context: the run.
-        start: an earlier model of the same network, whose weights it begins with.
+        start: an earlier model of the same network, whose weights it begins with, or a larger one of the same kind.
         reuses_head_of: a network whose classifier it gets, frozen, behind a projector.
 
     Raises:
-        InputError: once it is made, when the network to start from is another one.
+        InputError: once it is made, when the network to start from is of another kind.
     """
 
     def begin(example: Batch) -> Student:
@@ -80,11 +87,10 @@ def fresh(
             network: nn.Module = Cohort(members)
         else:
             network = build_model(model, classes=classes, inputs=example.inputs)
-        if start is not None:
-            origin = referred(start, context)
-            check_same_network(network, origin)
-            load_state(network, origin.state_dict(), whose="the model to start from")
         network = network.to(context.process.device)
+        if start is not None:
+            (origin,) = start_reads(start)
+            begin_with(network, referred(origin, context), start, example, context)
         if reuses_head_of is None:
             return Student(network, model)
         return Student(network, model, (reuse_head(network, reuses_head_of, example=example, task=context.task),))
@@ -142,21 +148,3 @@ def referred(reference: str, context: Context) -> nn.Module:
         InputError: when it is not there, or its classes are not those of the data.
     """
     return load_model(context.upstream[stage_of(reference)].path, context, name=artifact_of(reference))
-
-
-def check_same_network(network: nn.Module, start: nn.Module) -> None:
-    """See that one network can begin with the weights of another.
-
-    Raises:
-        InputError: naming what is not in both, or not of one shape.
-    """
-    own, other = (unwrapped(each).state_dict() for each in (network, start))
-    names = [name for name in own | other if name not in own or name not in other]
-    shapes = [
-        f"{name!r} has the shape {tuple(other[name].shape)} there and {tuple(own[name].shape)} here"
-        for name in own
-        if name in other and own[name].shape != other[name].shape
-    ]
-    problems = shapes[:3] + ([f"not in both: {listing(names, most=4)}"] if names else [])
-    if problems:
-        raise InputError(f"expected a model of the same network to start from; {'; '.join(problems)}")

@@ -12,6 +12,7 @@ from torch import nn
 
 from understudy.distiller import Distiller
 from understudy.engine.fit import Fitted, fit
+from understudy.engine.pace import Pace
 from understudy.engine.training import Training
 from understudy.objective import Objective
 from understudy.pipeline.directory import read_json, write_json
@@ -58,6 +59,7 @@ def train_model(
     title: str,
     snapshots: Sequence[float] = (),
     before: Callable[[Distiller], None] | None = None,
+    pace: Callable[[Student], Pace] | None = None,
 ) -> dict[str, Any]:
     """Train a model, and leave its artifact in ``directory``.
 
@@ -77,6 +79,7 @@ def train_model(
         title: what the progress display calls it.
         snapshots: after which parts of the training its weights are kept beside the artifact.
         before: called with the distiller before the first step.
+        pace: how the parts of the network train; all alike when not given.
 
     Returns:
         What there is to record about the training, as JSON.
@@ -99,7 +102,7 @@ def train_model(
 
     def save(fitted: Fitted) -> None:
         if context.process.is_main:
-            _save(fitted, student, directory, context, inputs, training, split)
+            _save(fitted, student, directory, context, inputs, training, split, shown)
 
     def keep(name: str, network: nn.Module) -> None:
         if context.process.is_main:
@@ -116,6 +119,7 @@ def train_model(
         progress=context.progress,
         trackers=context.trackers,
         callbacks=[SnapshotTaker(snapshots, keep)] if snapshots else (),
+        pace=pace(student) if pace is not None else None,
         finished=save,
     )
     context.process.wait()
@@ -130,9 +134,12 @@ def _save(
     inputs: Any,
     training: Training,
     split: Split,
+    shown: Shown,
 ) -> None:
     """Leave the selected weights, the last ones where they differ, and the record of the training."""
     record = training_record(fitted, training, samples=len(split), labelled=split.labelled)
+    settings = {"training": training, "views": shown.views}
+    told = {key: value.model_dump(mode="json") for key, value in settings.items() if value is not None}
 
     def write(name: str, metadata: Mapping[str, Any]) -> None:
         for place, network, spec in student.parts(directory):
@@ -151,7 +158,7 @@ def _save(
         student.network.load_state_dict(fitted.last_state)
         write("last", {})
         student.network.load_state_dict(fitted.best_state)
-    write("model", {"training": record})
+    write("model", {"training": record | {"settings": told}})
     write_json(directory / SUMMARY, record)
 
 

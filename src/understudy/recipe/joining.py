@@ -20,8 +20,8 @@ from understudy.knowledge import Knowledge
 from understudy.methods import Method
 from understudy.pipeline.recovery import Recovery
 from understudy.pipeline.stage import stage_of
-from understudy.pipeline.stages import DataFree, Distill, Factorise, Mutual, Prune, Quantize, Record, Train
-from understudy.pipeline.students import check_same_network
+from understudy.pipeline.stages import DataFree, Distill, Factorise, Mutual, Prune, Quantize, Record, Train, Transfer
+from understudy.pipeline.starting import Start, check_same_network, start_reads
 from understudy.pipeline.teaching import Average, Combine, Teaching, teacher_names, teacher_of
 from understudy.recipe.problems import KeyPath, Problem
 from understudy.recipe.schema import Recipe
@@ -36,6 +36,8 @@ from understudy.sources.model_specs import ArtifactModel, ModelSpec, Transformer
 from understudy.sources.opening import local_path
 from understudy.taps import layer_of, unreadable
 from understudy.teachers import ModuleTeacher, Teacher
+from understudy.transfer import Tuning, pace_of
+from understudy.transfer.sources import source_network
 
 USUAL_SIZE = (224, 224)
 
@@ -54,7 +56,9 @@ def joining_problems(recipe: Recipe) -> list[Problem]:
     """
     bench = _Bench(recipe, *_samples(recipe))
     for index, stage in enumerate(recipe.stages):
-        if isinstance(stage.network, ModelSpec):
+        if isinstance(stage, Transfer):
+            bench.transfer(stage, ("stages", index))
+        elif isinstance(stage.network, ModelSpec):
             bench.build(stage.name, stage.network, ("stages", index, "model"))
         elif stage.network in bench.models:
             bench.models[stage.name] = bench.models[stage.network]
@@ -65,6 +69,8 @@ def joining_problems(recipe: Recipe) -> list[Problem]:
             bench.keep(stage, ("stages", index, "keep"))
         if isinstance(stage, Train | Distill) and stage.start is not None:
             bench.begin(stage.name, stage.start, ("stages", index, "start"))
+        if isinstance(stage, Train | Distill) and stage.tuning is not None:
+            bench.tune(stage.name, stage.tuning, ("stages", index, "tuning"))
         if isinstance(stage, Mutual):
             bench.cohort(stage, ("stages", index))
         if isinstance(stage, DataFree):
@@ -87,7 +93,7 @@ class _Bench:
 
     recipe: Recipe
     inputs: Any
-    classes: int
+    classes: tuple[str, ...]
     is_real: bool
     models: dict[str, nn.Module] = field(default_factory=dict)
     recordings: dict[str, Teacher] = field(default_factory=dict)
@@ -98,10 +104,40 @@ class _Bench:
             return  # its configuration is on the hub; nothing is downloaded for a check
         try:
             with torch.random.fork_rng(devices=[]):
-                self.models[name] = _built(spec, classes=self.classes, inputs=self.inputs)
+                self.models[name] = _built(spec, classes=len(self.classes), inputs=self.inputs)
         except InputError as error:
             if self.is_real:
                 self.problems.append(Problem(path, str(error)))
+
+    def transfer(self, stage: Transfer, path: KeyPath) -> None:
+        """Give the source a head for these data, and see that what is frozen is there."""
+        if not isinstance(stage.model, ArtifactModel):
+            self.build(stage.name, stage.model, (*path, "model"))
+        else:
+            try:
+                source = source_network(
+                    stage.model,
+                    classes=self.classes,
+                    inputs=self.inputs,
+                    task=self.recipe.task,
+                    head=stage.head,
+                )
+            except InputError as error:
+                if self.is_real:
+                    self.problems.append(Problem((*path, "model"), str(error)))
+                return
+            self.models[stage.name] = source.network
+        self.tune(stage.name, stage.tuning, (*path, "tuning"))
+
+    def tune(self, name: str, tuning: Tuning, path: KeyPath) -> None:
+        """See that what is to be frozen is there, and that something is left to train."""
+        network = self.models.get(name)
+        if network is None:
+            return
+        try:
+            pace_of(tuning, network).check(network)
+        except InputError as error:
+            self.problems.append(Problem(path, str(error)))
 
     def cohort(self, stage: Mutual, path: KeyPath) -> None:
         """Build all students of the stage, and try every term between the first two."""
@@ -114,12 +150,15 @@ class _Bench:
         for number, term in enumerate(stage.objective):
             self._try(learner, peer if term.needs_teacher else None, term, (*path, "objective", number))
 
-    def begin(self, name: str, start: str, path: KeyPath) -> None:
-        network, other = self.models.get(name), self.models.get(stage_of(start))
+    def begin(self, name: str, start: Start | str, path: KeyPath) -> None:
+        network, other = self.models.get(name), self.models.get(stage_of(*start_reads(start)))
         if network is None or other is None:
             return
         try:
-            check_same_network(network, other)
+            if isinstance(start, Start):
+                start.transfer(network, other, example=self._example, task=self.recipe.task)
+            else:
+                check_same_network(network, other)
         except InputError as error:
             self.problems.append(Problem(path, str(error)))
 
@@ -265,12 +304,12 @@ def _blamed(term: Method, message: str) -> Iterator[str]:
                 return
 
 
-def _samples(recipe: Recipe) -> tuple[Any, int, bool]:
-    """Two inputs, the number of classes, and whether they are real."""
+def _samples(recipe: Recipe) -> tuple[Any, tuple[str, ...], bool]:
+    """Two inputs, the classes, and whether both are real."""
     spec = recipe.data
     if spec.source == "sklearn/digits" or local_path(spec.source) is not None:
         data = load_data(spec, task=recipe.task)
         inputs = next(iter(Loader(data.train, batch_size=2, shuffle=False))).inputs
-        return inputs, len(data.classes), True
+        return inputs, data.classes, True
     height, width = spec.size or USUAL_SIZE
-    return torch.zeros(2, spec.channels or 3, height, width), len(spec.classes or range(10)), False
+    return torch.zeros(2, spec.channels or 3, height, width), spec.classes or tuple(map(str, range(10))), False

@@ -15,6 +15,7 @@ from understudy.pipeline.stages import AnyStage
 from understudy.recipe.annotations import tagged_models
 from understudy.recipe.document import Document, parse_document, read_document
 from understudy.recipe.files import source_problems
+from understudy.recipe.inheriting import inherit
 from understudy.recipe.joining import joining_problems
 from understudy.recipe.overrides import apply_overrides
 from understudy.recipe.problems import KeyPath, Problem, RecipeError
@@ -86,6 +87,8 @@ def _recipe(document: Document, overrides: Sequence[str], *, files: bool) -> Rec
                 Problem((), f"expected keys such as 'version' and 'stages', got {given}", document.place(())),
             ],
         )
+    if strangers := inherit(document):
+        raise RecipeError(document.name, [*problems, *strangers])  # what they would have written is missing
     recipe, found = _validated(document)
     if files:
         found += source_problems(_parts(document))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 class _SingleLabel(Task):
-    metric: ClassVar[str] = "accuracy"
+    metric: Literal["accuracy", "recall", "f1"] = "accuracy"
+    """What selects and what reports begin with. For classes of very different sizes: `recall`, its mean over the
+    classes, which is also called balanced accuracy, or `f1`, the same of the harmonic mean with precision."""
 
     def batch(self, raw: Any) -> Batch:
         """Accept (inputs, targets), (inputs,), an input tensor, or a mapping with ``labels`` or ``label``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -22,10 +22,9 @@ class Task(Spec):
     Everything above (distiller, engine, methods) sees only :class:`Batch` and :class:`Knowledge`.
     """
 
-    metric: ClassVar[str]
-    """Name of the headline metric in :meth:`metrics`; higher is better."""
-
     kind: str
+    metric: str
+    """Name of the headline metric in :meth:`metrics`; higher is better."""
 
     @abstractmethod
     def batch(self, raw: Any) -> Batch:

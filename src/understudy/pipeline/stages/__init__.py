@@ -18,10 +18,12 @@ from understudy.pipeline.stages.prune import Prune
 from understudy.pipeline.stages.quantize import Quantize
 from understudy.pipeline.stages.record import Record
 from understudy.pipeline.stages.train import Train
+from understudy.pipeline.stages.transfer import Transfer
 
 STAGES: tuple[type[Stage], ...] = (
     Load,
     Train,
+    Transfer,
     Record,
     Distill,
     Mutual,
@@ -38,6 +40,7 @@ STAGES: tuple[type[Stage], ...] = (
 AnyStage = Annotated[
     Load
     | Train
+    | Transfer
     | Record
     | Distill
     | Mutual
@@ -70,4 +73,5 @@ __all__ = [
     "Record",
     "Stage",
     "Train",
+    "Transfer",
 ]

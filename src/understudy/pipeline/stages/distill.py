@@ -17,7 +17,8 @@ from understudy.pipeline.control import comparison_record, examination, harm, tr
 from understudy.pipeline.elsewhere import Elsewhere
 from understudy.pipeline.recorded import asked_of, behind, shown_with, teachers_of
 from understudy.pipeline.stage import Context, Reference, Stage, stage_of
-from understudy.pipeline.students import fresh, referred
+from understudy.pipeline.starting import Start, start_reads, start_record
+from understudy.pipeline.students import fresh, pace_with, referred
 from understudy.pipeline.teacher_runtimes import on_runtime, runtime_problems
 from understudy.pipeline.teaching import (
     Average,
@@ -33,6 +34,7 @@ from understudy.pipeline.training import train_loader, train_model
 from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.splits import Subset
 from understudy.spec import refuse
+from understudy.transfer import Tuning
 from understudy.views import Views
 
 
@@ -68,8 +70,13 @@ class Distill(Stage):
     """Train the same student on the labelled part of the same data, for as many steps, without the teacher."""
     control_training: Training | None = None
     """Another training for the control than the student's; the report then says so."""
-    start: Reference | None = None
-    """An earlier stage with the same network, whose weights student and control begin with; fresh ones otherwise."""
+    start: Reference | Start | None = None
+    """An earlier stage with the same network, whose weights student and control begin with; or `{model: …}` for one
+    that is wider or deeper, such as the teacher, of which as much is taken as fits. Fresh ones otherwise."""
+    tuning: Tuning | None = None
+    """What is frozen, slower or later, in student and control, where they begin with earlier weights: with
+    `{freeze: 2}` they keep the first two units of the model that they start from, such as the teacher's stem, as they
+    are. All alike when left out."""
     reuse_head: bool = False
     """Give the student its teacher's own classifier, frozen, behind a projector (SimKD): compare the layer
     `LAST.projector` with the teacher's last map, where `LAST` is the student's. The control keeps its network's own."""
@@ -98,7 +105,7 @@ class Distill(Stage):
     @property
     def reads(self) -> tuple[str, ...]:
         """The teachers, and what it starts from."""
-        return (*teacher_names(self.teacher), *([self.start] if self.start is not None else []))
+        return (*teacher_names(self.teacher), *start_reads(self.start))
 
     @property
     def outside(self) -> dict[str, str | None]:
@@ -144,6 +151,7 @@ class Distill(Stage):
                 training=self.training,
                 own_training=self.control_training,
                 shown=replace(shown, cycle=None),  # it asks nobody, so that it sees new views as beside a live teacher
+                pace=pace_with(self.tuning),
             )
         teacher = teacher_of(self.teacher, members, combine=self.combine)
         watch = TeacherWatch(None if isinstance(teacher, Average) else teacher)
@@ -164,6 +172,7 @@ class Distill(Stage):
             directory=context.directory.path,
             title="student",
             before=examination(context, findings, control, train=train_loader(context, split, self.training, shown)),
+            pace=pace_with(self.tuning),
         )
         watch.check()
         findings += harm(context, student, control, terms=self.objective)
@@ -173,7 +182,7 @@ class Distill(Stage):
             "description": asked_of(names, context),
             "teacher": behind(names, context),
             "control_lacks": _without_teacher(self.teacher),
-            "start": self.start,
+            **start_record(self.start, context),
             "data": subset.describe(context.data.train),
         }
 

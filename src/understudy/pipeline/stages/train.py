@@ -11,12 +11,14 @@ from understudy.methods import AnyMethod
 from understudy.objective import Objective
 from understudy.pipeline.snapshots import Snapshots, parts_of, snapshot_steps
 from understudy.pipeline.stage import Context, Reference, Stage, stage_of
-from understudy.pipeline.students import fresh
+from understudy.pipeline.starting import Start, start_reads, start_record
+from understudy.pipeline.students import fresh, pace_with
 from understudy.pipeline.teaching import asking_problems
 from understudy.pipeline.training import Shown, train_model
 from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.splits import Subset
 from understudy.spec import refuse
+from understudy.transfer import Tuning
 from understudy.views import Views
 
 
@@ -35,8 +37,12 @@ class Train(Stage):
     """Loss terms that need no teacher; the task's own supervised loss when left out."""
     training: Training
     """How long it trains, and with which optimizer."""
-    start: Reference | None = None
-    """An earlier stage with the same network, whose weights it begins with; fresh ones otherwise."""
+    start: Reference | Start | None = None
+    """An earlier stage with the same network, whose weights it begins with; or `{model: …}` for one that is wider or
+    deeper, of which as much is taken as fits. Fresh ones otherwise."""
+    tuning: Tuning | None = None
+    """What is frozen, slower or later, where it begins with earlier weights: with `{freeze: 2}` it keeps the first two
+    units of the model that it starts from, such as its teacher's stem, as they are. All alike when left out."""
     snapshots: Snapshots | None = None
     """Keep its weights on the way, for teachers such as `cnn@1`: after each of so many equal parts of the training, or
     after the parts of a list, such as `[0.1, 0.5]`. Not with `patience`, which leaves the length open."""
@@ -61,7 +67,7 @@ class Train(Stage):
     @property
     def reads(self) -> tuple[str, ...]:
         """What it starts from."""
-        return (self.start,) if self.start is not None else ()
+        return start_reads(self.start)
 
     @property
     def snapshot_count(self) -> int:
@@ -88,10 +94,11 @@ class Train(Stage):
             directory=context.directory.path,
             title="training",
             snapshots=parts_of(self.snapshots),
+            pace=pace_with(self.tuning),
         )
         return {
             "models": {"model": "."},
-            "start": self.start,
+            **start_record(self.start, context),
             "snapshots": snapshot_steps(parts_of(self.snapshots), record["steps"]),
             "data": subset.describe(context.data.train),
             "training": record,
