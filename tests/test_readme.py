@@ -42,6 +42,7 @@ def blocks(language: str) -> list:
         "docs/recordings.md",
         "docs/int8.md",
         "docs/serve.md",
+        "docs/transfer.md",
     ],
 )
 def test_the_python_of_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:

@@ -239,6 +239,7 @@ def test_two_processes_average_the_gradient_of_a_parameter_that_is_read(two_proc
         close(answer, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.e2e
 @needs_compiler
 def test_a_parameter_of_a_compiled_student_is_its_own(two_processes: TwoProcesses) -> None:
     expected, received = two_processes.alone(compiled_parameter)
@@ -248,6 +249,7 @@ def test_a_parameter_of_a_compiled_student_is_its_own(two_processes: TwoProcesse
 # What training frameworks do to a model.
 
 
+@pytest.mark.e2e
 @needs_compiler
 def test_compiled_equals_eager_without_a_storm_of_recompilations(two_processes: TwoProcesses) -> None:
     answer = two_processes.alone(compiled_steps)

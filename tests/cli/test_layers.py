@@ -160,3 +160,20 @@ def test_sizes():
 def test_bad_models_end_with_2(arguments, words, capsys):
     assert main(["layers", *arguments]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_units_are_shown_from_the_inputs_to_the_head(capsys) -> None:
+    arguments = ["layers", "understudy:resnet:8-16", "--size", "3,16,16", "--units"]
+    assert main([*arguments, "--json"]) == 0
+    units = json.loads(capsys.readouterr().out)["units"]
+    assert [unit["name"] for unit in units] == [
+        "stem.0.conv",
+        "stage1.block1",
+        "stage1.block2",
+        "stage2.block1",
+        "stage2.block2",
+        "head",
+    ]
+    assert units[0]["parameters"] == ["stem.0.conv.weight", "stem.0.norm.weight", "stem.0.norm.bias"]
+    assert main(arguments) == 0
+    assert "begins with" in capsys.readouterr().out

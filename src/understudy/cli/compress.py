@@ -9,7 +9,7 @@ import typer
 
 from understudy.cli.failures import tell
 from understudy.cli.init import TASK_NAMES
-from understudy.cli.model_names import model_fields, place_of
+from understudy.cli.model_names import model_fields, trained_fields
 from understudy.cli.output import AsJson, write
 from understudy.cli.results import show_results
 from understudy.cli.run import RunFolder, is_main_process, run_file
@@ -61,7 +61,7 @@ def compress_model(
 
     if target is not None:
         parse_target(target)  # what cannot be read is said before anything is trained
-    trained = _trained(model)
+    trained = trained_fields(model)
     recurrent = _is_recurrent(trained)
     asked = Compression(
         model=trained,
@@ -87,24 +87,6 @@ def compress_model(
     if is_main_process():
         show_results(directory, as_json=as_json)
         _tell_choice(directory)
-
-
-def _trained(model: str) -> dict[str, Any]:
-    """The model as a recipe has it, with the weights that it was trained to."""
-    place = place_of(model)
-    fields = model_fields(str(place))
-    match fields["source"]:
-        case "torchvision":
-            return {**fields, "weights": "DEFAULT"}
-        case "timm":
-            return {**fields, "pretrained": True}
-        case "understudy":
-            raise InputError(
-                f"{model!r} is a network with random weights, and there is nothing to keep of it. Give a trained "
-                "model: the directory of a saved one, or RUN#STAGE; `understudy init` writes a recipe that trains one"
-            )
-        case _:
-            return fields
 
 
 def _is_recurrent(model: dict[str, Any]) -> bool:

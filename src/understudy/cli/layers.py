@@ -23,6 +23,9 @@ def list_layers(
         str | None,
         typer.Option("--pair", metavar="TEACHER", help="Show instead which layers of a teacher belong to the model's."),
     ] = None,
+    units: Annotated[
+        bool, typer.Option("--units", help="Show instead the units that `transfer` freezes and slows down together.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """List a model's layers: the path to write in a recipe, the type, the shape of its output, its parameters.
@@ -38,6 +41,9 @@ def list_layers(
     if pair is not None:
         _show_pairs(built, build_named(pair, size=size, classes=classes), as_json)
         return
+    if units:
+        _show_units(built, as_json)
+        return
     found = layers(built.module, built.inputs)
     if depth is not None:
         found = [layer for layer in found if layer.path.count(".") < depth]
@@ -50,6 +56,21 @@ def list_layers(
     rows = [(layer.path, layer.type, _shape(layer.output_shape), f"{layer.parameters:,}") for layer in found]
     write(columns(rows, headers=("layer", "type", "output", "parameters"), right=(3,)))
     write(f"\n{parameters:,} parameters in all; shapes are those of a batch of {len(built.inputs)}")
+
+
+def _show_units(built: Built, as_json: bool) -> None:
+    from understudy.transfer import units_of
+
+    sizes = {name: parameter.numel() for name, parameter in built.module.named_parameters()}
+    units = units_of(built.module)
+    if as_json:
+        write_json({"schema": 1, "model": built.name, "units": [asdict(unit) for unit in units]})
+        return
+    rows = [
+        (str(number), unit.name, f"{sum(sizes[name] for name in unit.parameters):,}")
+        for number, unit in enumerate(units, 1)
+    ]
+    write(columns(rows, headers=("unit", "begins with", "parameters"), right=(0, 2)))
 
 
 def _show_pairs(student: Built, teacher: Built, as_json: bool) -> None:

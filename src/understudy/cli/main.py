@@ -27,6 +27,7 @@ from understudy.cli import (
     report,
     run,
     serve,
+    transferability,
 )
 from understudy.cli.failures import explain
 from understudy.cli.verbs import group, paragraphs
@@ -73,6 +74,7 @@ VERBS = {
         "methods": methods.show_methods,
         "measure": measure.measure_model,
         "recommend": recommend.recommend_student,
+        "transferability": transferability.rank_sources,
     },
     USING: {
         "export": export.export_model,

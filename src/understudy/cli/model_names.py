@@ -82,6 +82,51 @@ def model_fields(text: str) -> dict[str, Any]:
     return {"source": source, "name": rest}
 
 
+def trained_fields(text: str) -> dict[str, Any]:
+    """A model's name as a recipe would have it, with the weights that it was trained to.
+
+    Args:
+        text: as for :func:`model_fields`, or ``RUN#STAGE``.
+
+    Raises:
+        InputError: for a text that names no model, or one that has random weights.
+    """
+    fields = model_fields(str(place_of(text)))
+    match fields["source"]:
+        case "torchvision":
+            return {**fields, "weights": "DEFAULT"}
+        case "timm":
+            return {**fields, "pretrained": True}
+        case "understudy":
+            raise InputError(
+                f"{text!r} is a network with random weights, and there is nothing to keep of it. Give a trained "
+                "model: the directory of a saved one, or RUN#STAGE; `understudy init` writes a recipe that trains one"
+            )
+        case _:
+            return fields
+
+
+def trained_model(text: str, *, inputs: Any, classes: int) -> nn.Module:
+    """The network that a word names, with the weights that it was trained to.
+
+    Args:
+        text: as for :func:`trained_fields`.
+        inputs: a batch's, which it has to take.
+        classes: of a new head, where the source has none of its own.
+
+    Raises:
+        InputError: for a text that names no trained model, or one that cannot be had.
+    """
+    from understudy.sources.artifact import load_artifact
+    from understudy.sources.model_specs import ArtifactModel
+    from understudy.sources.models import build_model
+
+    spec = _validated(trained_fields(text))
+    if isinstance(spec, ArtifactModel):
+        return load_artifact(spec.path).module
+    return build_model(spec, classes=classes, inputs=inputs)
+
+
 def build_named(text: str, *, size: str | None, classes: int | None) -> Built:
     """Build, or load, the model that a word names.
 

@@ -24,6 +24,7 @@ OTHER_WORDS = {
     "methods": ("method", "losses", "loss", "objectives", "kinds"),
     "measure": ("benchmark", "bench", "profile", "evaluate", "eval", "latency", "cost", "flops", "macs"),
     "recommend": ("suggest", "advise", "student", "students", "architectures"),
+    "transferability": ("transfer", "rank", "source", "sources", "logme", "probe"),
     "report": ("show", "results", "compare", "table", "html", "view"),
     "recording": ("recordings", "recorded", "answers", "manifest"),
     "predict": ("classify", "infer", "inference", "ask", "answer"),
