@@ -207,7 +207,7 @@ def test_a_run_records_and_distills_on_a_runtime(tmp_path: Path) -> None:
         each.recording.rows(each.recording.samples.ids[:1000], 0, ("logits",))["logits"]
         for each in (by_pytorch, by_openvino)
     ]
-    assert 0 < disagreement(*rows) < TOLERANCE
+    assert disagreement(*rows) < TOLERANCE  # on some processors both round alike
     torch.testing.assert_close(weights(out, "live"), weights(out, "quick"), rtol=1e-3, atol=1e-4)
 
 

@@ -1,10 +1,12 @@
 """Training on from a source with other classes, and students that begin with their teacher's weights."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from understudy import CrossEntropy, Distiller, Optimizer, Training
 from understudy.batch import Batch
@@ -144,6 +146,20 @@ def test_a_check_finds_it_with_its_key(source, tmp_path) -> None:
     assert [(problem.path, "layr9" in problem.message) for problem in problems] == [(("stages", 0, "tuning"), True)]
     problems = joining_problems(recipe(TRANSFER + "    head: keep\n", source, tmp_path))
     assert problems[0].path == ("stages", 0, "model")
+
+
+def test_another_source_at_the_same_place_is_noticed(source, tmp_path) -> None:
+    place = tmp_path / "source"
+    shutil.copytree(source, place)
+    text = TRANSFER + "    control: false\n"
+    stages = ran(text, place, tmp_path)
+    first = load_artifact(stages / "tuned/seed-0").module.state_dict()
+    loaded = load_artifact(place)
+    for parameter in loaded.module.parameters():
+        nn.init.constant_(parameter, 0.01)
+    save_artifact(place, loaded.module, spec=loaded.spec, classes=loaded.classes, inputs=loaded.example())
+    again = load_artifact(ran(text, place, tmp_path) / "tuned/seed-0").module.state_dict()
+    assert any(not torch.equal(first[name], again[name]) for name in first)
 
 
 STUDENT = """

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, final
 from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
 
 from understudy.objective import Objective
-from understudy.pipeline.stages import AnyStage, Distill, Stage, Train
+from understudy.pipeline.stages import AnyStage, Distill, Stage, Train, Transfer
 from understudy.recipe.problems import KeyPath
 from understudy.recipe.quantized import misused_quantized
 from understudy.recipe.recorded import unfit_recordings
@@ -63,7 +63,7 @@ def _unmixable(stages: tuple[Stage, ...]) -> list[tuple[KeyPath, str]]:
     return [
         (("stages", index, "objective", number), problem)
         for index, stage in enumerate(stages)
-        if isinstance(stage, Train | Distill) and stage.views is not None and stage.views.mixes
+        if isinstance(stage, Train | Transfer | Distill) and stage.views is not None and stage.views.mixes
         for number, term in enumerate(stage.objective or ())
         for problem in Objective((term,)).unmixable
     ]

@@ -77,6 +77,20 @@ def check_model(spec: ModelSpec) -> None:
         read_state(state)
 
 
+def saved_content(spec: ModelSpec) -> dict[str, str | None]:
+    """A digest of the weights of a saved model, by its path; None where it cannot be read, nothing for other sources.
+
+    Args:
+        spec: where the model comes from.
+    """
+    if not isinstance(spec, ArtifactModel):
+        return {}
+    try:
+        return {spec.path: read_record(*locate_artifact(Path(spec.path))).sha256}
+    except InputError:
+        return {spec.path: None}
+
+
 def describe(spec: ModelSpec, model: nn.Module | None = None) -> str:
     """A model's architecture in a few words, for reports: ``mlp 800-800``, ``torchvision resnet18``.
 
