@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from conformance.uploads import encoded
 from understudy.serving import Predictor, SampleForm
-from understudy.serving.application import Service, application
+from understudy.serving.application import Service, _read, application
 from understudy.serving.batching import Batcher
 from understudy.serving.expected import Expected
 from understudy.serving.limits import Limits
@@ -156,6 +158,20 @@ def test_what_went_wrong_inside_is_in_the_log_only(running):
     assert running(b"[1, 0, 0]")[0] == 200  # few bytes need no reader
     assert running(b"[1, 0, 0" + b" " * 2**16 + b"]") == (500, {"error": "the server failed; its log says why"})
     assert running.log[1].startswith("RuntimeError: cannot schedule")
+
+
+def test_only_a_few_pixels_are_decoded_where_all_requests_are_served(running):
+    running.service.form = SampleForm((Expected((3, 8, 8), torch.float32),))
+    running.readers.shutdown()
+
+    def read(*sides):
+        parts = [("image", encoded(Image.new("RGB", (side, side))), "image") for side in sides]
+        return asyncio.run(_read(running.service, parts))
+
+    assert [sample.shape for sample in read(32, 64)] == [(3, 8, 8)] * 2
+    for sides in ((2000,), (100, 100)):  # one large image, or more of them than are read in no time
+        with pytest.raises(RuntimeError, match="cannot schedule"):
+            read(*sides)
 
 
 @pytest.mark.parametrize("running", [{"max_body_bytes": 100, "timeout_s": 0.2}], indirect=True)

@@ -29,6 +29,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 _LARGE_BYTES = 2**16
 _SMALL_BYTES = 2**16
 """Of a body that is read in less time than a thread needs to begin."""
+_FEW_PIXELS = 2**14
+"""Of all images in a body that are decoded in as little."""
 
 
 @dataclass
@@ -183,7 +185,7 @@ async def _read(service: Service, parts: list[Part]) -> list[Sample]:
     small = sum(len(data) for _, data, _ in parts) <= _SMALL_BYTES
     try:
         found = pieces() if small else await elsewhere(pieces)
-        if small and not any(piece.large for piece in found):
+        if small and sum(piece.pixels for piece in found) <= _FEW_PIXELS:
             return read(found)
         return await elsewhere(read, found)
     except InputError as error:

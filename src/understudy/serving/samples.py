@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +21,6 @@ from understudy.sources.artifact_record import AnyInputShape, InputShape
 Sample = Any
 """The inputs of one sample, without the batch: a tensor, or a tuple or mapping of them."""
 
-_FEW_PIXELS = 2**14
-"""Of an image that is decoded in less time than a thread needs to begin."""
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -31,12 +29,12 @@ class Piece:
     Attributes:
         name: what errors call it.
         make: reads it, and raises :class:`InputError` when it is not as expected.
-        large: whether that may take long, whatever its size in bytes: a small file may hold a large image.
+        pixels: that have to be decoded for that: a small file may hold a large image. Infinite where not known.
     """
 
     name: str
     make: Callable[[], Sample]
-    large: bool = False
+    pixels: float = 0
 
 
 @dataclass(frozen=True)
@@ -197,12 +195,15 @@ def _of_record(inputs: InputShape) -> Expected:
 
 def _pieces(read: Callable[..., Sample], values: Any, whose: str, *, several: bool) -> list[Piece]:
     named = [(f"{whose}[{place}]", one) for place, one in enumerate(values)] if several else [(whose, values)]
-    return [Piece(name, partial(read, one, whose=name), large=isinstance(one, str)) for name, one in named]
+    return [
+        Piece(name, partial(read, one, whose=name), pixels=math.inf if isinstance(one, str) else 0)
+        for name, one in named
+    ]
 
 
 def _image(expected: Expected, data: bytes, whose: str) -> Piece:
     image = expected.opened(data, whose=whose)
-    return Piece(whose, partial(expected.decoded, image, whose=whose), large=image.width * image.height > _FEW_PIXELS)
+    return Piece(whose, partial(expected.decoded, image, whose=whose), pixels=image.width * image.height)
 
 
 def _depth(value: Any) -> int:
