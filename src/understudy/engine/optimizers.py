@@ -16,7 +16,7 @@ from understudy.errors import InputError, listing, nearest
 
 _OWN_FIELDS = ("params", "lr", "weight_decay")
 _NEED_A_CLOSURE = ("lbfgs",)
-_NORMS = (
+NORMS = (
     nn.modules.batchnorm._NormBase,
     nn.LayerNorm,
     nn.GroupNorm,
@@ -86,7 +86,7 @@ def _groups(spec: Optimizer, modules: list[nn.Module], factors: Mapping[Tensor, 
                 exempt = (
                     isinstance(layer, Balancer)
                     or is_quantizer(layer)
-                    or (spec.no_decay_on_bias_and_norm and (parameter.ndim <= 1 or isinstance(layer, _NORMS)))
+                    or (spec.no_decay_on_bias_and_norm and (parameter.ndim <= 1 or isinstance(layer, NORMS)))
                 )
                 if parameter.requires_grad and parameter not in seen:
                     seen.add(parameter)

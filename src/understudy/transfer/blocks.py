@@ -10,12 +10,11 @@ from typing import Literal
 from torch import nn
 
 from understudy.errors import InputError, listing, nearest
+from understudy.transfer.units import ROWS
 
 Depth = Literal["even", "first", "last"] | dict[str, tuple[int, ...]]
 """Blocks evenly spaced with the first and the last one, the first ones, the last ones, or by the path of a row the
 numbers of the teacher's blocks."""
-
-_ROWS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def fit_rows(student: nn.Module, teacher: nn.Module, depth: Depth) -> dict[str, dict[str, str]]:
@@ -42,7 +41,7 @@ def fit_rows(student: nn.Module, teacher: nn.Module, depth: Depth) -> dict[str, 
         ['0', '2', '4', '7', '9', '11']
     """
     if isinstance(depth, Mapping):
-        rows = {path for path, module in student.named_modules() if isinstance(module, _ROWS)}
+        rows = {path for path, module in student.named_modules() if isinstance(module, ROWS)}
         if strange := sorted(depth.keys() - rows):
             raise InputError(
                 f"depth is about {strange[0]!r}, which is no row of blocks{nearest(strange[0], rows)} "
@@ -54,7 +53,7 @@ def fit_rows(student: nn.Module, teacher: nn.Module, depth: Depth) -> dict[str, 
 
 
 def _fit(student: nn.Module, teacher: nn.Module, path: str, depth: Depth, told: dict[str, dict[str, str]]) -> None:
-    if isinstance(student, _ROWS) and isinstance(teacher, _ROWS):
+    if isinstance(student, ROWS) and isinstance(teacher, ROWS):
         taken = _by_map(student, teacher, path, depth) if isinstance(depth, Mapping) else None
         taken = taken if taken is not None else _by_runs(student, teacher, depth)
         if taken is not None and taken != {name: name for name in teacher._modules}:
@@ -86,7 +85,7 @@ def _by_runs(student: nn.Module, teacher: nn.Module, depth: Depth) -> dict[str, 
     way = depth if isinstance(depth, str) else "even"
     taken: dict[str, str] = {}
     for (kind, few), (_, names) in zip(own, others, strict=True):
-        if issubclass(kind, _ROWS):  # stages, which are rows themselves
+        if issubclass(kind, ROWS):  # stages, which are rows themselves
             taken |= {name: name for name in few if name in names}
         else:
             taken |= {name: names[at] for name, at in zip(few, _numbers(len(few), len(names), way), strict=False)}

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from understudy.engine.optimizers import NORMS
 from understudy.errors import InputError
 from understudy.taps import unwrapped
 
-_ROWS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+ROWS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+"""Modules that hold others in a row."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def units_of(network: nn.Module) -> tuple[Unit, ...]:
         names = [known.pop(id(each)) for each in parameters if id(each) in known]
         if not names:
             continue
-        if isinstance(piece, (nn.Parameter, *_NORMS)):
+        if isinstance(piece, (nn.Parameter, *NORMS)):
             (units[-1][1] if units else loose).extend(names)
         else:
             units.append((path, [*loose, *names]))
@@ -73,7 +74,7 @@ def _pieces(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module | nn.
         yield _below(path, name), parameter
     for name, child in module.named_children():
         inside = _below(path, name)
-        if isinstance(child, _ROWS) or _holds_blocks(child):
+        if isinstance(child, ROWS) or _holds_blocks(child):
             yield from _pieces(child, inside)
         else:
             yield inside, child
@@ -84,9 +85,9 @@ def _holds_blocks(module: nn.Module) -> bool:
     blocks = Counter(
         type(child)
         for row in module.modules()
-        if isinstance(row, _ROWS)
+        if isinstance(row, ROWS)
         for child in row.children()
-        if not isinstance(child, _ROWS) and list(child.children()) and next(child.parameters(), None) is not None
+        if not isinstance(child, ROWS) and list(child.children()) and next(child.parameters(), None) is not None
     )
     return any(count > 1 for count in blocks.values())
 
