@@ -208,6 +208,23 @@ def test_where_channels_belong_to_a_layer_of_ones_own_the_first_are_taken() -> N
     assert torch.equal(student[2].weight, teacher[2].weight[:, :8])
 
 
+def test_where_the_graph_cannot_follow_the_first_channels_are_taken_and_it_is_said() -> None:
+    class Idle(nn.Module):
+        """Has a layer that does not run, of which nobody knows what it would read."""
+
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.first, self.idle, self.head = nn.Linear(5, width), nn.Linear(width, width), nn.Linear(width, 2)
+
+        def forward(self, inputs):
+            return self.head(self.first(inputs).relu())
+
+    found = transferred(Idle(8), Idle(16), torch.rand(2, 5))
+    assert "first.weight" in found.sliced
+    assert "layer 'idle' (Linear) does not run" in found.told()["unfollowed"]
+    assert "the first channels were taken, as layer 'idle'" in str(found)
+
+
 def test_another_network_is_refused_and_nothing_changes() -> None:
     student = vit()
     before = copy.deepcopy(student.state_dict())

@@ -15,6 +15,7 @@ from understudy.compress.pruning import ranked_parts
 from understudy.compress.structure import Part, widths, without
 from understudy.edits.factorised import Ranks
 from understudy.errors import InputError, nearest
+from understudy.extras import imported
 from understudy.sources.forward import device_of, moved, resized
 from understudy.taps import unwrapped
 from understudy.tasks.task import Task
@@ -38,6 +39,7 @@ class Transferred:
         left: weights that stay as they were, and why, in words.
         blocks: for each row with another number of blocks, the student's and the teacher's that it began with.
         share: of all numbers among the student's parameters, those that came from the teacher.
+        unfollowed: why the dependency graph could not choose channels, where it was asked to and could not.
     """
 
     copied: tuple[str, ...]
@@ -47,6 +49,7 @@ class Transferred:
     left: dict[str, str]
     blocks: dict[str, dict[str, str]]
     share: float
+    unfollowed: str | None = None
 
     def told(self) -> dict[str, Any]:
         """All of it as JSON."""
@@ -55,7 +58,8 @@ class Transferred:
     def __str__(self) -> str:
         counts = {name: len(getattr(self, name)) for name in ("copied", "selected", "factorised", "sliced", "left")}
         many = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-        return f"{self.share:.0%} of the weights come from the teacher (tensors: {many})"
+        why = f"; the first channels were taken, as {self.unfollowed}" if self.unfollowed else ""
+        return f"{self.share:.0%} of the weights come from the teacher (tensors: {many}){why}"
 
 
 @torch.inference_mode(mode=False)
@@ -104,9 +108,14 @@ def transfer_weights(
     blocks = fit_rows(own, source, depth)
     shallow = {name: tensor.shape for name, tensor in source.state_dict().items()}
     mine = own.state_dict()
+    unfollowed: str | None = None
     inputs = moved(resized(task.batch(example).inputs, 2), device_of(own))
     if width == "importance" and any(name in mine and mine[name].shape != shape for name, shape in shallow.items()):
-        source = _narrowed(own, source, inputs, task)
+        imported("torch_pruning", extra="compress", needed_by="width: importance")
+        try:
+            source = _narrowed(own, source, inputs, task)
+        except InputError as error:
+            unfollowed = str(error)  # the first channels are as consistent a choice
     ranks = _ranks(own, source)
     for path, each in ranks.items():
         put_factors(source, path, each)
@@ -125,7 +134,7 @@ def transfer_weights(
                 tensor.copy_(_first(name, given[name], tensor.shape))
                 found[_how(name, given[name].shape, tensor.shape, shallow, ranks)].append(name)
     taken = {key: tuple(names) for key, names in found.items()}
-    return Transferred(**taken, left=left, blocks=blocks, share=_share(own, left))
+    return Transferred(**taken, left=left, blocks=blocks, share=_share(own, left), unfollowed=unfollowed)
 
 
 def _strangers(left: Mapping[str, str], other: Mapping[str, torch.Size]) -> str:
@@ -139,14 +148,11 @@ def _strangers(left: Mapping[str, str], other: Mapping[str, torch.Size]) -> str:
 
 
 def _narrowed(student: nn.Module, source: nn.Module, inputs: Any, task: Task) -> nn.Module:
-    """A source without the channels and heads that a student has no place for; itself, where that is not to be had."""
-    try:
-        parts, _ = ranked_parts(source, inputs, task, importance="magnitude")
-        aims = widths(student)
-        removed = [_removed(part, aims.get(part.layer)) for part in parts]
-        return without(source, inputs, task, parts, removed) if any(removed) else source
-    except InputError:
-        return source  # the graph cannot follow it; the first channels are as consistent a choice
+    """A source without the channels and heads that a student has no place for."""
+    parts, _ = ranked_parts(source, inputs, task, importance="magnitude")
+    aims = widths(student)
+    removed = [_removed(part, aims.get(part.layer)) for part in parts]
+    return without(source, inputs, task, parts, removed) if any(removed) else source
 
 
 def _removed(part: Part, aim: int | None) -> Sequence[int]:
