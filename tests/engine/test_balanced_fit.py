@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import understudy as us
+from conformance.interrupting import Interrupt
 from understudy.engine import Optimizer, SilentProgress, Training, fit
 from understudy.engine.optimizers import build_optimizer
 
@@ -14,21 +15,6 @@ SILENT = SilentProgress()
 BALANCES = [us.LearnedUncertainty(), us.GradientNorm(every=3, rate=0.3)]
 each_balance = pytest.mark.parametrize("balance", BALANCES, ids=lambda balance: balance.kind)
 ADAM = Optimizer(kind="adamw", lr=0.01, weight_decay=0.1)
-
-
-class InterruptedTrainingError(Exception):
-    """Stands for a killed process."""
-
-
-class StopAt:
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, moment) -> None:
-        if moment.step == self.step:
-            raise InterruptedTrainingError
-
-    def recorded(self, moment, record) -> None: ...
 
 
 def distiller_of(network, balance: us.Balance | None, example: us.Batch) -> us.Distiller:
@@ -46,10 +32,10 @@ def test_an_interrupted_training_ends_with_the_same_bits(network, batches, val, 
     for directory, stop in (("whole", None), ("cut", 9)):
         if stop is not None:
             distiller = distiller_of(network, balance, batches[0])
-            with pytest.raises(InterruptedTrainingError):
+            with pytest.raises(KeyboardInterrupt):
                 fit(
                     distiller, batches, training, val=val, directory=tmp_path / directory, progress=SILENT,
-                    callbacks=[StopAt(stop)],
+                    callbacks=[Interrupt(stop)],
                 )  # fmt: skip
         distiller = distiller_of(network, balance, batches[0])
         fitted = fit(distiller, batches, training, val=val, directory=tmp_path / directory, progress=SILENT)
@@ -86,10 +72,10 @@ def test_without_a_balance_the_weights_are_those_of_the_recipe(network, batches)
 
 def test_another_balance_is_another_training(network, batches, tmp_path):
     training = Training(epochs=2, optimizer=ADAM, checkpoint_every=2)
-    with pytest.raises(InterruptedTrainingError):
+    with pytest.raises(KeyboardInterrupt):
         fit(
             distiller_of(network, us.GradientNorm(), batches[0]), batches, training, directory=tmp_path,
-            progress=SILENT, callbacks=[StopAt(5)],
+            progress=SILENT, callbacks=[Interrupt(5)],
         )  # fmt: skip
     other = distiller_of(network, us.GradientNorm(alpha=0.1), batches[0])
     with pytest.raises(us.InputError, match=r"balance\.alpha was 1\.5, is 0\.1 now"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from conformance.interrupting import Interrupt
 from understudy import Classification, CrossEntropy, Distiller
 from understudy.batch import Batch
 from understudy.engine import Optimizer, Pace, SilentProgress, Training, fit
@@ -79,19 +80,6 @@ def test_the_optimizer_knows_nothing_of_what_is_frozen(batches, tmp_path) -> Non
     assert saved is not None
     moments = [name for name in saved.tensors if name.startswith("optimizer.") and name.endswith("exp_avg")]
     assert len(moments) == 6  # of eight parameters
-
-
-class Interrupt:
-    """Ends a training after a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, moment) -> None:
-        if moment.step == self.step:
-            raise KeyboardInterrupt
-
-    def recorded(self, moment, record) -> None: ...
 
 
 def test_rates_are_multiplied_as_a_loop_by_hand_would_do_it(network, batches) -> None:

@@ -3,25 +3,13 @@
 import pytest
 import torch
 
+from conformance.interrupting import Interrupt
 from understudy import AverageTeacher, Classification, CrossEntropy, Distiller, Optimizer, SoftTargets, Training
 from understudy.engine import SilentProgress, fit
 from understudy.engine.plan import Execution
 
 SILENT = SilentProgress()
 TRAINING = Training(epochs=3, optimizer=Optimizer(kind="adam", lr=0.01), accumulate=2, checkpoint_every=2)
-
-
-class Interrupt:
-    """Ends a training between two checkpoints."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, moment) -> None:
-        if moment.step == self.step:
-            raise KeyboardInterrupt
-
-    def recorded(self, moment, record) -> None: ...
 
 
 def pair(network, batches, decay=0.9):

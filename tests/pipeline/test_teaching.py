@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from conformance.interrupting import Interrupt
 from understudy import Batch, Classification, CrossEntropy, Distiller, InputError, ModuleTeacher, Optimizer, Training
 from understudy.engine import SilentProgress, fit
 from understudy.engine.loop import copied_state
@@ -73,19 +74,6 @@ def batches() -> list[Batch]:
         Batch(inputs=torch.randn(8, 4, generator=generator), targets=torch.arange(8) % 3, ids=torch.arange(8))
         for _ in range(3)
     ]
-
-
-class Interrupt:
-    """Ends a training between two checkpoints, once the snapshots of the step are taken."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, moment) -> None:
-        if moment.step == self.step:
-            raise KeyboardInterrupt
-
-    def recorded(self, moment, record) -> None: ...
 
 
 def train(directory=None, *, kept: dict, interrupt: int = 0, ema: float | None = None) -> dict[str, torch.Tensor]:
