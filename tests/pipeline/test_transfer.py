@@ -8,16 +8,19 @@ import pytest
 import torch
 from torch import nn
 
-from understudy import CrossEntropy, Distiller, Optimizer, Training
+from understudy import CrossEntropy, Distiller, Optimizer, SoftTargets, Training
 from understudy.batch import Batch
 from understudy.engine import SilentProgress, fit
 from understudy.errors import InputError
 from understudy.pipeline.run import run
+from understudy.pipeline.stages import Distill, Load, Train, Transfer
 from understudy.recipe.joining import joining_problems
 from understudy.recipe.loading import load_recipe
 from understudy.sources import BuiltinModel, build_model, load_artifact, save_artifact
+from understudy.sources.artifact_record import read_record
 from understudy.sources.data import DataSpec, load_data
 from understudy.sources.loader import Loader
+from understudy.sources.model_specs import ArtifactModel
 from understudy.tasks import Classification
 
 CLASSES = tuple(map(str, range(5)))
@@ -160,6 +163,25 @@ def test_another_source_at_the_same_place_is_noticed(source, tmp_path) -> None:
     save_artifact(place, loaded.module, spec=loaded.spec, classes=loaded.classes, inputs=loaded.example())
     again = load_artifact(ran(text, place, tmp_path) / "tuned/seed-0").module.state_dict()
     assert any(not torch.equal(first[name], again[name]) for name in first)
+
+
+def test_every_stage_with_a_saved_model_knows_its_weights(source, tmp_path) -> None:
+    place = tmp_path / "source"
+    shutil.copytree(source, place)
+    model = ArtifactModel(path=str(place))
+    training = Training(steps=1, optimizer=Optimizer(lr=0.1))
+    stages = [
+        Load(name="a", model=model),
+        Train(name="b", model=model, training=training),
+        Transfer(name="c", model=model, training=training),
+        Distill(name="d", model=model, teacher="a", objective=(SoftTargets(),), training=training),
+    ]
+    sha256 = read_record(place).sha256
+    assert [stage.outside for stage in stages] == [{str(place): sha256}] * 4
+    (place / "model.json").unlink()
+    assert [stage.outside for stage in stages] == [{str(place): None}] * 4
+    own = BuiltinModel(name="mlp", arguments={"hidden": [4]})
+    assert Train(name="e", model=own, training=training).outside == {}
 
 
 STUDENT = """

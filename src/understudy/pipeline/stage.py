@@ -14,6 +14,7 @@ from understudy.engine.progress import Progress
 from understudy.pipeline.directory import StageDirectory
 from understudy.sources.data import DataSet, DataSpec
 from understudy.sources.model_specs import ModelSpec
+from understudy.sources.models import saved_content
 from understudy.spec import Spec
 from understudy.tasks.task import Task
 
@@ -89,7 +90,7 @@ class Stage(Spec):
     @property
     def outside(self) -> dict[str, str | None]:
         """What this stage reads that is neither the recipe's data nor the run's, by path: digests of the content."""
-        return {}
+        return saved_content(self.network) if isinstance(self.network, ModelSpec) else {}
 
     @property
     def snapshot_count(self) -> int:

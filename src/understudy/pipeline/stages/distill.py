@@ -109,8 +109,8 @@ class Distill(Stage):
 
     @property
     def outside(self) -> dict[str, str | None]:
-        """A teacher from elsewhere."""
-        return content_of(self.teacher)
+        """A teacher from elsewhere, and a saved model to begin with."""
+        return {**super().outside, **content_of(self.teacher)}
 
     @property
     def asks(self) -> tuple[str, ...]:

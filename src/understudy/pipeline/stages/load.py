@@ -10,7 +10,7 @@ from understudy.pipeline.stage import Context, Stage
 from understudy.pipeline.training import evaluation_loader
 from understudy.sources.artifact import save_artifact
 from understudy.sources.model_specs import AnyModel, ModelSpec
-from understudy.sources.models import build_model, saved_content
+from understudy.sources.models import build_model
 
 
 @final
@@ -20,11 +20,6 @@ class Load(Stage):
     kind: Literal["load"] = "load"
     model: AnyModel
     """Which network, with its weights."""
-
-    @property
-    def outside(self) -> dict[str, str | None]:
-        """The saved model, if it is one."""
-        return saved_content(self.model)
 
     @property
     def network(self) -> ModelSpec:

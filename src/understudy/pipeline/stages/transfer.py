@@ -24,7 +24,7 @@ from understudy.pipeline.training import EVALUATION_BATCH, Shown, evaluation_loa
 from understudy.sources.artifact import save_artifact
 from understudy.sources.loader import Loader
 from understudy.sources.model_specs import AnyModel, ModelSpec
-from understudy.sources.models import describe, saved_content
+from understudy.sources.models import describe
 from understudy.sources.splits import Split, Subset
 from understudy.spec import refuse
 from understudy.teachers import ModuleTeacher
@@ -74,11 +74,6 @@ class Transfer(Stage):
     def _consistent(self) -> Transfer:
         refuse(asking_problems(self.objective or (), "source" if self._asks_source else None))
         return self
-
-    @property
-    def outside(self) -> dict[str, str | None]:
-        """The saved model, if it is one."""
-        return saved_content(self.model)
 
     @property
     def network(self) -> ModelSpec:
