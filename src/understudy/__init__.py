@@ -50,7 +50,20 @@ if TYPE_CHECKING:
     from understudy.taps import Taps
     from understudy.tasks import Classification, ImageClassification, Task
     from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, OnnxTeacher, Recorded, Teacher, Told
-    from understudy.transfer import Transferred, Tuning, pace_of, transfer_weights
+    from understudy.transfer import (
+        Lora,
+        Replacing,
+        ScaledCopy,
+        Transferred,
+        Tuning,
+        merge_factors,
+        pace_of,
+        pace_of_blocks,
+        put_factors_beside,
+        replace_blocks,
+        scaled_copy,
+        transfer_weights,
+    )
     from understudy.views import Views
 
 # Where each name lives: a module of the package, and the name there when it is another one. All other names in capitals
@@ -82,6 +95,7 @@ _HOME = {
     "LearnedUncertainty": "balancing",
     "Linear": "schedules",
     "Loader": "sources.loader",
+    "Lora": "transfer",
     "Method": "objective",
     "ModuleTeacher": "teachers",
     "Objective": "objective",
@@ -93,8 +107,10 @@ _HOME = {
     "QuantizedNetwork": "compress.quantization",
     "Recorded": "teachers",
     "Recording": "recordings",
+    "Replacing": "transfer",
     "ReusedHead": "edits",
     "RunError": "errors",
+    "ScaledCopy": "transfer",
     "Schedule": "schedules",
     "Sparse": "compress.sparsity",
     "Step": "distiller",
@@ -119,14 +135,19 @@ _HOME = {
     "fastest_teacher": "engine.teacher_runtime",
     "fit": "engine.fit",
     "measure_files": "measure.files",
+    "merge_factors": "transfer",
     "open_model": "runtimes",
     "pace_of": "transfer",
+    "pace_of_blocks": "transfer",
     "prune": "compress.pruning",
+    "put_factors_beside": "transfer",
     "quantize": "compress.quantization",
     "quantize_within": "compress.sensitivity",
     "read_answers": "sources.answers",
     "record": "recorder",
+    "replace_blocks": "transfer",
     "reuse_head": "reused_head",
+    "scaled_copy": "transfer",
     "sensitivities": "compress.sensitivity",
     "sparsify": "compress.sparsity",
     "transfer_weights": "transfer",

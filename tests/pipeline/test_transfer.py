@@ -100,6 +100,18 @@ def test_a_frozen_body_is_the_sources_in_every_bit(source, tmp_path) -> None:
     assert len(moved) == 2
 
 
+@pytest.mark.parametrize("select", ["last", "best"])
+def test_low_rank_factors_are_merged_before_the_model_is_kept(source, tmp_path, select) -> None:
+    text = TRANSFER.replace("select: last", f"select: {select}, validate_every: 1")
+    stages = ran(text + "    tuning: {lora: {rank: 2}}\n    control: false\n", source, tmp_path)
+    old, new = (load_artifact(place).module.state_dict() for place in (source, stages / "tuned/seed-0"))
+    assert list(new) == list(old)
+    for layer in ("hidden1", "hidden2"):
+        difference = new[f"{layer}.weight"] - old[f"{layer}.weight"]
+        assert torch.linalg.matrix_rank(difference, rtol=1e-4) == 2
+        assert torch.equal(new[f"{layer}.bias"], old[f"{layer}.bias"])
+
+
 def test_features_are_held_near_the_sources(source, tmp_path) -> None:
     layer = next(
         name for name, each in load_artifact(source).module.named_modules() if getattr(each, "out_features", 0) == 16

@@ -10,11 +10,12 @@ from understudy.edits.new_head import NewHead
 from understudy.edits.quantized import Quantized, QuantizedWeights
 from understudy.edits.resized import Resized
 from understudy.edits.reused_head import ReusedHead
+from understudy.edits.shallower import Shallower
 
-EDITS: tuple[type[Edit], ...] = (ReusedHead, NewHead, Resized, Factorised, Quantized, QuantizedWeights)
+EDITS: tuple[type[Edit], ...] = (ReusedHead, NewHead, Shallower, Resized, Factorised, Quantized, QuantizedWeights)
 
 AnyEdit = Annotated[
-    ReusedHead | NewHead | Resized | Factorised | Quantized | QuantizedWeights, Field(discriminator="kind")
+    ReusedHead | NewHead | Shallower | Resized | Factorised | Quantized | QuantizedWeights, Field(discriminator="kind")
 ]
 """What a saved model's record may list under `edits`."""
 
@@ -28,4 +29,5 @@ __all__ = [
     "QuantizedWeights",
     "Resized",
     "ReusedHead",
+    "Shallower",
 ]

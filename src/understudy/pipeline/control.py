@@ -10,11 +10,10 @@ from typing import Any
 from understudy.batch import IGNORE_INDEX
 from understudy.distiller import Distiller
 from understudy.doctor import Finding, check_gain, check_teacher, to_json
-from understudy.engine.pace import Pace
 from understudy.engine.training import Training
 from understudy.objective import Method, Objective
 from understudy.pipeline.stage import Context
-from understudy.pipeline.students import Beginning, Student
+from understudy.pipeline.students import Beginning
 from understudy.pipeline.training import Shown, evaluation_loader, train_model
 from understudy.sources.loader import Loader
 from understudy.sources.splits import Split
@@ -34,7 +33,6 @@ def train_control(
     shown: Shown,
     directory: Path | None = None,
     title: str = CONTROL,
-    pace: Callable[[Student], Pace] | None = None,
 ) -> dict[str, Any]:
     """Train the same student on the labelled part of the same data, without the terms that distil.
 
@@ -48,7 +46,6 @@ def train_control(
         shown: how the samples are shown.
         directory: where it goes; the folder ``control`` of the stage's when not given.
         title: what the progress display calls it.
-        pace: how the parts of its network train, as the student's do.
 
     Returns:
         What there is to record about the training, as JSON.
@@ -64,7 +61,6 @@ def train_control(
         shown=shown,
         directory=directory or context.directory.path / CONTROL,
         title=title,
-        pace=pace,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -14,7 +14,7 @@ from understudy.edits import AnyEdit, Resized
 from understudy.errors import listing
 from understudy.measure import cost, latency
 from understudy.pipeline.directory import read_json, write_json
-from understudy.pipeline.recovery import Step
+from understudy.pipeline.recovery import Step, counted
 from understudy.pipeline.stage import Context, Reference
 from understudy.pipeline.students import referred
 from understudy.pipeline.training import evaluation_loader
@@ -132,8 +132,7 @@ class Pruning:
         return Target.model_validate({target.name: share}) if share < 1 else None
 
     def _cost(self, network: nn.Module) -> dict[str, int]:
-        costs = cost(network, self._example.inputs)
-        return {"macs": costs.macs, "params": costs.parameters, "bytes": costs.size_bytes}
+        return counted(cost(network, self._example.inputs))
 
 
 def in_words(told: dict[str, Any]) -> str:
@@ -149,13 +148,19 @@ def in_words(told: dict[str, Any]) -> str:
     for step in steps:
         for layer, (wider, narrower) in step["widths"].items():
             widths[layer] = [widths.get(layer, [wider])[0], narrower]
+    left = listing(list(steps[-1]["left"]), most=4)
+    return f"pruned {way}: {costs}; outputs and heads: {widths_in_words(widths)}; left whole: {left or 'none'}"
+
+
+def widths_in_words(widths: Mapping[str, Sequence[int]]) -> str:
+    """How wide layers were and are.
+
+    Args:
+        widths: before and after, by layer.
+    """
     layers = [f"{layer} {wider} → {narrower}" for layer, (wider, narrower) in widths.items()]
     more = f" and {len(layers) - LAYERS} more layers" if len(layers) > LAYERS else ""
-    left = listing(list(steps[-1]["left"]), most=4)
-    return (
-        f"pruned {way}: {costs}; outputs and heads: {', '.join(layers[:LAYERS]) or 'all as before'}{more}; "
-        f"left whole: {left or 'none'}"
-    )
+    return f"{', '.join(layers[:LAYERS]) or 'all as before'}{more}"
 
 
 def one_sample(context: Context) -> Any:

@@ -14,6 +14,7 @@ from torch import nn
 from understudy.doctor import Finding, TeacherWatch
 from understudy.edits import AnyEdit
 from understudy.engine.training import Training
+from understudy.measure.cost import Cost
 from understudy.methods import AnyMethod
 from understudy.methods.cross_entropy import CrossEntropy
 from understudy.methods.soft_targets import SoftTargets
@@ -93,6 +94,11 @@ class Compressing(Stage):
     def network(self) -> Name:
         """That of the earlier stage."""
         return stage_of(self.model)
+
+
+def counted(cost: Cost) -> dict[str, int]:
+    """What a network costs, as a record has it."""
+    return {"macs": cost.macs, "params": cost.parameters, "bytes": cost.size_bytes}
 
 
 def compress(context: Context, model: Reference, steps: Sequence[Step], recovery: Recovery | None) -> dict[str, Any]:

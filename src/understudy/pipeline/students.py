@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -19,7 +19,7 @@ from understudy.reused_head import reuse_head
 from understudy.sources.artifact import load_artifact
 from understudy.sources.model_specs import AnyModel, ArtifactModel
 from understudy.sources.models import build_model
-from understudy.transfer import Tuning, pace_of
+from understudy.transfer import Tuning, merge_factors, pace_of, put_factors_beside
 
 
 @dataclass(frozen=True)
@@ -31,29 +31,52 @@ class Student:
         spec: what it was built from; by name, where there are several.
         edits: what was changed in it since.
         fresh: parameters that begin at random, where the others were trained before.
+        pace: how its parts train; all alike when not given.
+        plain: makes of the network, in place, the one that is kept, where something stands in it only to train it.
     """
 
     network: nn.Module
     spec: AnyModel | Mapping[str, AnyModel]
     edits: tuple[AnyEdit, ...] = ()
     fresh: tuple[str, ...] = ()
+    pace: Pace | None = None
+    plain: Callable[[nn.Module], nn.Module] | None = None
 
     def parts(self, directory: Path) -> list[tuple[Path, nn.Module, AnyModel]]:
         """Where each network goes: the first one into the directory, the others below it."""
         if not isinstance(self.spec, Mapping):
-            return [(directory, self.network, self.spec)]
+            network = self.network if self.plain is None else self.plain(copy.deepcopy(self.network))
+            return [(directory, network, self.spec)]
         assert isinstance(self.network, Cohort)
         places = [directory, *(directory / peer_directory(name) for name in list(self.spec)[1:])]
         return list(zip(places, self.network.members.values(), self.spec.values(), strict=True))
 
 
-def pace_with(tuning: Tuning | None) -> Callable[[Student], Pace] | None:
-    """What says how the parts of a student train; None where they all train alike."""
-    return (lambda student: pace_of(tuning, student.network, fresh=student.fresh)) if tuning is not None else None
-
-
 Beginning = Callable[[Batch], Student]
 """Makes a student for the batches that one is an example of. The seed is set before."""
+
+
+def tuned(begin: Beginning, tuning: Tuning | None) -> Beginning:
+    """The same student, with parts that train at a pace of their own.
+
+    Args:
+        begin: makes it.
+        tuning: what the recipe says of its parts; None: they train alike.
+
+    Raises:
+        InputError: once it is made, when it does not have the parts.
+    """
+    if tuning is None:
+        return begin
+
+    def begin_tuned(example: Batch) -> Student:
+        student = begin(example)
+        if tuning.lora is not None:
+            network = put_factors_beside(student.network, tuning.lora)
+            student = replace(student, network=network, plain=merge_factors)
+        return replace(student, pace=pace_of(tuning, student.network, fresh=student.fresh))
+
+    return begin_tuned
 
 
 def peer_directory(name: str) -> str:

@@ -12,7 +12,6 @@ from torch import nn
 
 from understudy.distiller import Distiller
 from understudy.engine.fit import Fitted, fit
-from understudy.engine.pace import Pace
 from understudy.engine.training import Training
 from understudy.objective import Objective
 from understudy.pipeline.directory import read_json, write_json
@@ -59,7 +58,6 @@ def train_model(
     title: str,
     snapshots: Sequence[float] = (),
     before: Callable[[Distiller], None] | None = None,
-    pace: Callable[[Student], Pace] | None = None,
 ) -> dict[str, Any]:
     """Train a model, and leave its artifact in ``directory``.
 
@@ -79,7 +77,6 @@ def train_model(
         title: what the progress display calls it.
         snapshots: after which parts of the training its weights are kept beside the artifact.
         before: called with the distiller before the first step.
-        pace: how the parts of the network train; all alike when not given.
 
     Returns:
         What there is to record about the training, as JSON.
@@ -119,7 +116,7 @@ def train_model(
         progress=context.progress,
         trackers=context.trackers,
         callbacks=[SnapshotTaker(snapshots, keep)] if snapshots else (),
-        pace=pace(student) if pace is not None else None,
+        pace=student.pace,
         finished=save,
     )
     context.process.wait()

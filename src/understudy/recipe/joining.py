@@ -18,9 +18,20 @@ from understudy.distiller import Distiller
 from understudy.errors import InputError
 from understudy.knowledge import Knowledge
 from understudy.methods import Method
-from understudy.pipeline.recovery import Recovery
+from understudy.pipeline.recovery import Compressing, Recovery
 from understudy.pipeline.stage import stage_of
-from understudy.pipeline.stages import DataFree, Distill, Factorise, Mutual, Prune, Quantize, Record, Train, Transfer
+from understudy.pipeline.stages import (
+    DataFree,
+    Distill,
+    Factorise,
+    Mutual,
+    Prune,
+    Quantize,
+    Record,
+    Scale,
+    Train,
+    Transfer,
+)
 from understudy.pipeline.starting import Start, check_same_network, start_reads
 from understudy.pipeline.teaching import Average, Combine, Teaching, teacher_names, teacher_of
 from understudy.recipe.problems import KeyPath, Problem
@@ -36,7 +47,8 @@ from understudy.sources.model_specs import ArtifactModel, ModelSpec, Transformer
 from understudy.sources.opening import local_path
 from understudy.taps import layer_of, unreadable
 from understudy.teachers import ModuleTeacher, Teacher
-from understudy.transfer import Tuning, pace_of
+from understudy.transfer import Tuning, pace_of, put_factors_beside
+from understudy.transfer.replacing import Replacing, replace_blocks
 from understudy.transfer.sources import source_network
 
 USUAL_SIZE = (224, 224)
@@ -62,8 +74,8 @@ def joining_problems(recipe: Recipe) -> list[Problem]:
             bench.build(stage.name, stage.network, ("stages", index, "model"))
         elif stage.network in bench.models:
             bench.models[stage.name] = bench.models[stage.network]
-        if isinstance(stage, Prune):
-            bench.prune(stage, ("stages", index))
+        if isinstance(stage, Prune | Scale):
+            bench.shrink(stage, ("stages", index))
     for index, stage in enumerate(recipe.stages):
         if isinstance(stage, Record):
             bench.keep(stage, ("stages", index, "keep"))
@@ -75,12 +87,14 @@ def joining_problems(recipe: Recipe) -> list[Problem]:
             bench.cohort(stage, ("stages", index))
         if isinstance(stage, DataFree):
             bench.generate(("stages", index, "kind"))
+        if isinstance(stage, Distill) and stage.replacing is not None:
+            bench.replace(stage, stage.replacing, ("stages", index, "replacing"))
         if isinstance(stage, Distill) and stage.reuse_head:
             bench.reuse_head(stage, ("stages", index, "reuse_head"))
         if isinstance(stage, Distill | DataFree):
             for number, term in enumerate(stage.objective):
                 bench.join(stage, term, ("stages", index, "objective", number))
-        if isinstance(stage, Prune | Factorise) and stage.recovery is not None:
+        if isinstance(stage, Prune | Scale | Factorise) and stage.recovery is not None:
             bench.recover(stage, stage.recovery, ("stages", index, "recovery", "objective"))
         if isinstance(stage, Quantize):
             bench.quantize(stage, ("stages", index))
@@ -135,7 +149,22 @@ class _Bench:
         if network is None:
             return
         try:
+            if tuning.lora is not None:
+                network = put_factors_beside(copy.deepcopy(network), tuning.lora)
             pace_of(tuning, network).check(network)
+        except InputError as error:
+            self.problems.append(Problem(path, str(error)))
+
+    def replace(self, stage: Distill, replacing: Replacing, path: KeyPath) -> None:
+        """See that the student's blocks can stand in for the teacher's."""
+        student, teacher = (self.models.get(name) for name in (stage.name, stage_of(str(stage.teacher))))
+        if student is None or teacher is None or not self.is_real:
+            return
+        try:
+            distiller = Distiller(
+                copy.deepcopy(student), None, self.recipe.task.supervised, example=self._example, task=self.recipe.task
+            )
+            replace_blocks(distiller, copy.deepcopy(teacher), replacing, example=self._example)
         except InputError as error:
             self.problems.append(Problem(path, str(error)))
 
@@ -209,8 +238,8 @@ class _Bench:
         teacher = teacher_of(teaching, members, combine=combine)
         return None if isinstance(teacher, Average) else teacher
 
-    def prune(self, stage: Prune, path: KeyPath) -> None:
-        """Prune the network as it is, with random weights, so that later stages find it in its new size."""
+    def shrink(self, stage: Prune | Scale, path: KeyPath) -> None:
+        """Make the network smaller as it is, with random weights, so that later stages find it in its new size."""
         network = self.models.get(stage.name)
         if network is None or not self.is_real:
             return
@@ -220,10 +249,11 @@ class _Bench:
             del self.models[stage.name]
             key = "target" if isinstance(error, UnmetTargetError) else "model"
             key = "keep" if "the network has no layer" in str(error) else key
-            key = "importance" if str(error).startswith(stage.importance) else key
+            key = "importance" if isinstance(stage, Prune) and str(error).startswith(stage.importance) else key
+            key = "depth" if str(error).startswith("depth") else key
             self.problems.append(Problem((*path, key), str(error)))
 
-    def recover(self, stage: Prune | Factorise | Quantize, recovery: Recovery, path: KeyPath) -> None:
+    def recover(self, stage: Compressing, recovery: Recovery, path: KeyPath) -> None:
         """Try every term of a recovery that reads layers."""
         student, teacher = self.models.get(stage.name), self._teacher(recovery.teacher or stage.model, "mean")
         if student is None or teacher is None:

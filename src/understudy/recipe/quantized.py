@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from understudy.errors import listing
 from understudy.export.exporting import INT8_FORMATS
+from understudy.pipeline.recovery import Compressing
 from understudy.pipeline.stage import Name, Stage, stage_of
-from understudy.pipeline.stages import Export, Factorise, Prune, Quantize
+from understudy.pipeline.stages import Export, Quantize
 from understudy.recipe.problems import KeyPath
 
 
@@ -21,7 +22,7 @@ def misused_quantized(stages: Sequence[Stage]) -> list[tuple[KeyPath, str]]:
     problems: list[tuple[KeyPath, str]] = []
     for index, stage in enumerate(stages):
         begins = stage.network if isinstance(stage.network, str) else None
-        if isinstance(stage, Prune | Factorise | Quantize) and begins in quantized:
+        if isinstance(stage, Compressing) and begins in quantized:
             message = f"the model of {begins!r} is quantized already; name the float model that it was made from"
             problems.append((("stages", index, "model"), message))
         if isinstance(stage, Quantize) or begins in quantized:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Literal
 
 from torch import nn
 
 from understudy.errors import InputError, listing, nearest
-from understudy.transfer.units import ROWS
+from understudy.transfer.units import ROWS, below
 
 Depth = Literal["even", "first", "last"] | dict[str, tuple[int, ...]]
 """Blocks evenly spaced with the first and the last one, the first ones, the last ones, or by the path of a row the
@@ -52,6 +52,52 @@ def fit_rows(student: nn.Module, teacher: nn.Module, depth: Depth) -> dict[str, 
     return told
 
 
+def paired_blocks(student: nn.Module, teacher: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Which blocks of a teacher each block of a student stands for, by path: as many, one after another.
+
+    Args:
+        student: with as many blocks of each kind, or fewer.
+        teacher: the same kind of network.
+
+    Raises:
+        InputError: when the student has more blocks somewhere, or there are none of one kind in both.
+
+    Example:
+        >>> deep, shallow = (nn.Sequential(*[nn.TransformerEncoderLayer(8, 2) for _ in range(n)]) for n in (4, 2))
+        >>> paired_blocks(shallow, deep)
+        {'0': ('0', '1'), '1': ('2', '3')}
+    """
+    found = dict(_paired(student, teacher, ""))
+    if not found:
+        raise InputError(
+            f"{type(student).__name__} and its teacher {type(teacher).__name__} have no blocks of one kind in rows "
+            "(Sequential, ModuleList) of one name, so that none can stand for others"
+        )
+    return found
+
+
+def _paired(student: nn.Module, teacher: nn.Module, path: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    taken: set[str] = set()
+    if isinstance(student, ROWS) and isinstance(teacher, ROWS):
+        own, others = _runs(student), _runs(teacher)
+        same = [kind for kind, _ in own] == [kind for kind, _ in others]
+        for (kind, few), (_, many) in zip(own, others, strict=False) if same else ():
+            if issubclass(kind, ROWS) or not any(True for _ in student._modules[few[0]].children()):
+                continue
+            if len(few) > len(many):
+                raise InputError(
+                    f"the student has {len(few)} blocks in {path!r}, its teacher {len(many)}; expected no more"
+                )
+            cuts = [round(place * len(many) / len(few)) for place in range(len(few) + 1)]
+            for name, begin, end in zip(few, cuts, cuts[1:], strict=False):
+                taken.add(name)
+                yield below(path, name), tuple(below(path, other) for other in many[begin:end])
+    for name, child in student.named_children():
+        other = teacher._modules.get(name)
+        if name not in taken and other is not None:
+            yield from _paired(child, other, below(path, name))
+
+
 def _fit(student: nn.Module, teacher: nn.Module, path: str, depth: Depth, told: dict[str, dict[str, str]]) -> None:
     if isinstance(student, ROWS) and isinstance(teacher, ROWS):
         taken = _by_map(student, teacher, path, depth) if isinstance(depth, Mapping) else None
@@ -63,7 +109,7 @@ def _fit(student: nn.Module, teacher: nn.Module, path: str, depth: Depth, told: 
             teacher._modules.update(blocks)
     for name, child in student.named_children():
         if (other := teacher._modules.get(name)) is not None:
-            _fit(child, other, f"{path}.{name}" if path else name, depth, told)
+            _fit(child, other, below(path, name), depth, told)
 
 
 def _by_map(student: nn.Module, teacher: nn.Module, path: str, depth: Mapping[str, tuple[int, ...]]) -> dict | None:
@@ -103,4 +149,18 @@ def _numbers(few: int, many: int, way: str) -> list[int]:
         return list(range(min(few, many)))
     if way == "last":
         return list(range(many - few, many))
+    return evenly_spaced(few, many)
+
+
+def evenly_spaced(few: int, many: int) -> list[int]:
+    """Which of many stay, with the first and the last one; of one, the first.
+
+    Args:
+        few: how many stay.
+        many: of how many.
+
+    Example:
+        >>> evenly_spaced(6, 12), evenly_spaced(1, 3)
+        ([0, 2, 4, 7, 9, 11], [0])
+    """
     return [round(place * (many - 1) / max(1, few - 1)) for place in range(few)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.compress.graph import answers
-from understudy.edits import AnyEdit, NewHead, Quantized, QuantizedWeights
+from understudy.edits import AnyEdit, NewHead, Quantized, QuantizedWeights, Shallower
 from understudy.errors import InputError
 from understudy.sources.architecture import build_architecture
 from understudy.sources.artifact import load_artifact
@@ -81,17 +81,44 @@ def scratch_network(spec: ModelSpec, source: Source, *, classes: Sequence[str], 
             inputs=inputs,
             pretrained=False,
         )
-    record = read_record(*locate_artifact(Path(spec.path)))
-    example = example_of(record.inputs, 2)
-    network = build_architecture(record.architecture, classes=len(record.classes), inputs=example, pretrained=False)
-    for edit in (*record.edits, *source.edits):
-        network = edit.replay(network, example)
-    if record.edits:  # layers of other sizes are left with zeros
-        for module in network.modules():
-            if callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
+    network = random_copy(Path(spec.path), source.edits)
     normalize_inputs(network, preprocess_of(source.network))
     return network
+
+
+def random_copy(path: Path, edits: Sequence[AnyEdit] = ()) -> nn.Module:
+    """The network of a saved model with random weights.
+
+    Args:
+        path: of the saved model.
+        edits: what is changed in it after what was changed in the saved one.
+
+    Raises:
+        InputError: when it cannot be read or built.
+    """
+    record = read_record(*locate_artifact(path))
+    example = example_of(record.inputs, 2)
+    network = build_architecture(record.architecture, classes=len(record.classes), inputs=example, pretrained=False)
+    begun = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    for edit in (every := (*record.edits, *edits)):
+        network = edit.replay(network, example)
+    if not all(isinstance(edit, NewHead | Shallower) for edit in every):
+        _begin_again(network, begun)
+    normalize_inputs(network, record.preprocess)
+    return network
+
+
+def _begin_again(network: nn.Module, begun: Mapping[str, Tensor]) -> None:
+    """Give layers of other sizes, which are left with zeros, random weights; single parameters what they began with."""
+    for path, module in network.named_modules():
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
+            continue
+        for name, parameter in module.named_parameters(path, recurse=False):
+            before = begun.get(name)
+            if before is not None and before.shape != parameter.shape and before.ndim == parameter.ndim:
+                with torch.no_grad():
+                    parameter.copy_(before[tuple(slice(size) for size in parameter.shape)])
 
 
 def _from_artifact(spec: ArtifactModel, classes: tuple[str, ...], inputs: Any, task: Task, head: Head) -> Source:

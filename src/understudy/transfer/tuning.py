@@ -13,6 +13,7 @@ from understudy.engine.pace import BatchNorms, Pace
 from understudy.errors import InputError, listing, nearest
 from understudy.spec import Spec
 from understudy.taps import unwrapped
+from understudy.transfer.lora import Lora, is_factor
 from understudy.transfer.units import Unit, units_of
 
 Begun = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -35,6 +36,9 @@ class Tuning(Spec):
     l2_sp: Annotated[float, Field(ge=0.0)] = 0.0
     """α of the pull α/2 · ‖w − w⁰‖² towards the weights that were there before, on everything but a new head. The
     authors search 0.001 to 1; take the optimizer's weight decay out beside it."""
+    lora: Lora | None = None
+    """Train low-rank factors beside the layers, and the head; nothing else. They are merged before the model is saved,
+    which is then the network that it was."""
     batch_norms: BatchNorms = "trained"
     """Whose running statistics move: those of the layers that train at the time, `all`, or `none`."""
 
@@ -44,6 +48,11 @@ class Tuning(Spec):
             raise ValueError("probe and gradual are two answers to when the units begin; give one of them")
         if self.freeze == "body" and (self.probe or self.gradual or self.decay < 1.0):
             raise ValueError("with freeze: body only the head trains, so that probe, gradual and decay mean nothing")
+        if self.lora is not None and (self.freeze or self.decay < 1.0 or self.gradual or self.l2_sp):
+            raise ValueError(
+                "with lora the weights stay as they are, so that freeze, decay, gradual and l2_sp mean nothing; to "
+                "leave layers out, name the others as lora: {layers: [...]}"
+            )
         return self
 
 
@@ -52,7 +61,7 @@ def pace_of(tuning: Tuning, network: nn.Module, *, fresh: tuple[str, ...] = ()) 
 
     Args:
         tuning: what is wanted.
-        network: with the weights from which it is trained on.
+        network: with the weights from which it is trained on, and with ``lora`` the factors beside them.
         fresh: parameters that start at random, such as a new head's; nothing pulls at them.
 
     Raises:
@@ -64,6 +73,8 @@ def pace_of(tuning: Tuning, network: nn.Module, *, fresh: tuple[str, ...] = ()) 
         Pretrained Features and Underperform Out-of-Distribution, ICLR 2022 (arXiv:2202.10054), for a probe first.
     """
     network = unwrapped(network)
+    if tuning.lora is not None:
+        return _beside(tuning, network)
     units = units_of(network)
     frozen = frozen_names(tuning.freeze, network, units)
     factors, begins = {}, {}
@@ -77,6 +88,17 @@ def pace_of(tuning: Tuning, network: nn.Module, *, fresh: tuple[str, ...] = ()) 
         begins={name: begin for name, begin in begins.items() if begin},
         anchors=_anchors(network, {*frozen, *fresh}) if tuning.l2_sp else {},
         pull=tuning.l2_sp,
+        batch_norms=tuning.batch_norms,
+    )
+
+
+def _beside(tuning: Tuning, network: nn.Module) -> Pace:
+    """Of factors that stand beside layers."""
+    factors = [name for name, _ in network.named_parameters() if is_factor(name)]
+    trained = {*factors, *units_of(network)[-1].parameters}
+    return Pace(
+        factors={name: 0.0 for name, _ in network.named_parameters() if name not in trained},
+        begins=dict.fromkeys(factors, tuning.probe) if tuning.probe else {},
         batch_norms=tuning.batch_norms,
     )
 

@@ -71,9 +71,9 @@ def units_of(network: nn.Module) -> tuple[Unit, ...]:
 def _pieces(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
     """Units, normalisations and single parameters, in order."""
     for name, parameter in module.named_parameters(recurse=False):
-        yield _below(path, name), parameter
+        yield below(path, name), parameter
     for name, child in module.named_children():
-        inside = _below(path, name)
+        inside = below(path, name)
         if isinstance(child, ROWS) or _holds_blocks(child):
             yield from _pieces(child, inside)
         else:
@@ -92,5 +92,11 @@ def _holds_blocks(module: nn.Module) -> bool:
     return any(count > 1 for count in blocks.values())
 
 
-def _below(path: str, name: str) -> str:
+def below(path: str, name: str) -> str:
+    """The path of a child.
+
+    Args:
+        path: of its parent; empty for the network itself.
+        name: of the child.
+    """
     return f"{path}.{name}" if path else name

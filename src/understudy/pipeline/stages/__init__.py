@@ -17,6 +17,7 @@ from understudy.pipeline.stages.mutual import Mutual
 from understudy.pipeline.stages.prune import Prune
 from understudy.pipeline.stages.quantize import Quantize
 from understudy.pipeline.stages.record import Record
+from understudy.pipeline.stages.scale import Scale
 from understudy.pipeline.stages.train import Train
 from understudy.pipeline.stages.transfer import Transfer
 
@@ -29,6 +30,7 @@ STAGES: tuple[type[Stage], ...] = (
     Mutual,
     DataFree,
     FitBias,
+    Scale,
     Prune,
     Factorise,
     Quantize,
@@ -46,6 +48,7 @@ AnyStage = Annotated[
     | Mutual
     | DataFree
     | FitBias
+    | Scale
     | Prune
     | Factorise
     | Quantize
@@ -71,6 +74,7 @@ __all__ = [
     "Prune",
     "Quantize",
     "Record",
+    "Scale",
     "Stage",
     "Train",
     "Transfer",

@@ -16,9 +16,10 @@ from understudy.objective import Objective
 from understudy.pipeline.control import comparison_record, examination, harm, train_control
 from understudy.pipeline.elsewhere import Elsewhere
 from understudy.pipeline.recorded import asked_of, behind, shown_with, teachers_of
+from understudy.pipeline.replacing import inside_of, putting_inside
 from understudy.pipeline.stage import Context, Reference, Stage, stage_of
 from understudy.pipeline.starting import Start, start_reads, start_record
-from understudy.pipeline.students import fresh, pace_with, referred
+from understudy.pipeline.students import fresh, referred, tuned
 from understudy.pipeline.teacher_runtimes import on_runtime, runtime_problems
 from understudy.pipeline.teaching import (
     Average,
@@ -35,6 +36,7 @@ from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.splits import Subset
 from understudy.spec import refuse
 from understudy.transfer import Tuning
+from understudy.transfer.replacing import Replacing
 from understudy.views import Views
 
 
@@ -77,6 +79,10 @@ class Distill(Stage):
     """What is frozen, slower or later, in student and control, where they begin with earlier weights: with
     `{freeze: 2}` they keep the first two units of the model that they start from, such as the teacher's stem, as they
     are. All alike when left out."""
+    replacing: Replacing | None = None
+    """Let the student's blocks grow inside the teacher: at each step some of the teacher's blocks are replaced by the
+    student's, in the end all (BERT-of-Theseus). Both are one kind of network, the student with fewer or smaller blocks
+    and `start: {model: …}` from the teacher. No term has to ask the teacher then."""
     reuse_head: bool = False
     """Give the student its teacher's own classifier, frozen, behind a projector (SimKD): compare the layer
     `LAST.projector` with the teacher's last map, where `LAST` is the student's. The control keeps its network's own."""
@@ -84,6 +90,13 @@ class Distill(Stage):
     @model_validator(mode="after")
     def _consistent(self) -> Distill:
         problems = asking_problems(self.objective, self.teacher) + teaching_problems(self.teacher, self.combine)
+        if self.replacing is not None:
+            problems = [problem for problem in problems if problem[0] != ("teacher",)]
+            if not isinstance(self.teacher, str):
+                problems.append((("replacing",), "is about the blocks of one teacher; name one stage as the teacher"))
+            for name in ("tuning", "reuse_head"):
+                if getattr(self, name):
+                    problems.append((("replacing",), f"says itself what trains when, so that {name} cannot; drop one"))
         if self.reuse_head and not isinstance(self.teacher, str):
             problems.append((("reuse_head",), "is about the classifier of one teacher; name one stage as the teacher"))
         if isinstance(self.teacher, Elsewhere) and not self.teacher.has_layers:
@@ -114,8 +127,8 @@ class Distill(Stage):
 
     @property
     def asks(self) -> tuple[str, ...]:
-        """The teachers, unless one gives away its classifier."""
-        return () if self.reuse_head else teacher_names(self.teacher)
+        """The teachers, unless one gives away its classifier or its blocks."""
+        return () if self.reuse_head or self.replacing else teacher_names(self.teacher)
 
     @property
     def network(self) -> ModelSpec:
@@ -145,25 +158,27 @@ class Distill(Stage):
         if self.control:
             control = train_control(
                 context,
-                begin=fresh(self.model, context, start=self.start),
+                begin=tuned(fresh(self.model, context, start=self.start), self.tuning),
                 terms=self.objective,
                 split=split,
                 training=self.training,
                 own_training=self.control_training,
                 shown=replace(shown, cycle=None),  # it asks nobody, so that it sees new views as beside a live teacher
-                pace=pace_with(self.tuning),
             )
-        teacher = teacher_of(self.teacher, members, combine=self.combine)
+        is_asked = self.replacing is None or any(term.needs_teacher for term in self.objective)
+        teacher = teacher_of(self.teacher, members, combine=self.combine) if is_asked else None
         watch = TeacherWatch(None if isinstance(teacher, Average) else teacher)
         findings: list[Finding] = []
+        look = examination(context, findings, control, train=train_loader(context, split, self.training, shown))
+        reused = referred(names[0], context) if self.reuse_head else None
+        begin = tuned(fresh(self.model, context, start=self.start, reuses_head_of=reused), self.tuning)
+        if self.replacing is not None:
+            outer = referred(names[0], context)
+            begin = inside_of(outer, self.replacing, begin, context)
+            look = putting_inside(outer, self.replacing, look, context)
         student = train_model(
             context,
-            begin=fresh(
-                self.model,
-                context,
-                start=self.start,
-                reuses_head_of=referred(names[0], context) if self.reuse_head else None,
-            ),
+            begin=begin,
             objective=Objective(self.objective, self.balance),
             teacher=teacher,
             split=split,
@@ -171,8 +186,7 @@ class Distill(Stage):
             shown=shown,
             directory=context.directory.path,
             title="student",
-            before=examination(context, findings, control, train=train_loader(context, split, self.training, shown)),
-            pace=pace_with(self.tuning),
+            before=look,
         )
         watch.check()
         findings += harm(context, student, control, terms=self.objective)

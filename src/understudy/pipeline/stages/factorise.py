@@ -11,9 +11,8 @@ from torch import nn
 from understudy.batch import Batch
 from understudy.compress.low_rank import CostName, FactorisedNetwork, factorise
 from understudy.edits import AnyEdit
-from understudy.measure.cost import Cost
 from understudy.measure.latency import compare_latency
-from understudy.pipeline.recovery import Compressing, compress
+from understudy.pipeline.recovery import Compressing, compress, counted
 from understudy.pipeline.stage import Context
 from understudy.pipeline.training import evaluation_loader
 from understudy.spec import refuse
@@ -68,14 +67,10 @@ class Factorise(Compressing):
 def _told(made: FactorisedNetwork) -> dict[str, Any]:
     return {
         "energy": made.energy,
-        "cost": {"before": _costs(made.before), "after": _costs(made.after)},
+        "cost": {"before": counted(made.before), "after": counted(made.after)},
         "layers": {path: asdict(layer) for path, layer in made.layers.items()},
         "left_alone": made.left_alone,
     }
-
-
-def _costs(cost: Cost) -> dict[str, int]:
-    return {"params": cost.parameters, "macs": cost.macs, "bytes": cost.size_bytes}
 
 
 def _latencies(network: nn.Module, made: FactorisedNetwork, example: Batch, context: Context) -> dict[str, Any] | None:

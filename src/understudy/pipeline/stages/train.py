@@ -12,7 +12,7 @@ from understudy.objective import Objective
 from understudy.pipeline.snapshots import Snapshots, parts_of, snapshot_steps
 from understudy.pipeline.stage import Context, Reference, Stage, stage_of
 from understudy.pipeline.starting import Start, start_reads, start_record
-from understudy.pipeline.students import fresh, pace_with
+from understudy.pipeline.students import fresh, tuned
 from understudy.pipeline.teaching import asking_problems
 from understudy.pipeline.training import Shown, train_model
 from understudy.sources.model_specs import AnyModel, ModelSpec
@@ -85,7 +85,7 @@ class Train(Stage):
         split = context.data.train.subset(subset, context.seed)
         record = train_model(
             context,
-            begin=fresh(self.model, context, start=self.start),
+            begin=tuned(fresh(self.model, context, start=self.start), self.tuning),
             objective=Objective(self.objective or (context.task.supervised,)),
             teacher=None,
             split=split,
@@ -94,7 +94,6 @@ class Train(Stage):
             directory=context.directory.path,
             title="training",
             snapshots=parts_of(self.snapshots),
-            pace=pace_with(self.tuning),
         )
         return {
             "models": {"model": "."},

@@ -18,7 +18,7 @@ from understudy.methods import AnyMethod
 from understudy.objective import Objective
 from understudy.pipeline.control import CONTROL, comparison_record, harm
 from understudy.pipeline.stage import Context, Stage
-from understudy.pipeline.students import Student, pace_with
+from understudy.pipeline.students import Student, tuned
 from understudy.pipeline.teaching import asking_problems
 from understudy.pipeline.training import EVALUATION_BATCH, Shown, evaluation_loader, train_model
 from understudy.sources.artifact import save_artifact
@@ -108,14 +108,13 @@ class Transfer(Stage):
         teacher = self._teacher(context, seen) if self._asks_source else None
         watch = TeacherWatch(teacher)
         model = train(
-            begin=lambda example: self._begin(context, example, from_scratch=False),
+            begin=tuned(lambda example: self._begin(context, example, from_scratch=False), self.tuning),
             objective=objective,
             teacher=teacher,
             split=seen,
             training=self.training,
             directory=context.directory.path,
             title="training on",
-            pace=pace_with(self.tuning),
         )
         watch.check()
         findings: list[Finding] = harm(
