@@ -152,7 +152,9 @@ def test_the_first_units_are_the_sources_in_every_bit_and_the_rest_is_the_scratc
 def test_the_head_is_never_kept_and_the_units_are_named(saved) -> None:
     source = source_network(saved, classes=TEN, inputs=IMAGES, task=TASK, head="new")
     assert [unit.name for unit in body_of(source)] == [unit.name for unit in units_of(source.network)[:-1]]
-    with pytest.raises(InputError, match=r"units is 4, and Sequential has 3 units in front of its head \('stem") as caught:
+    with pytest.raises(
+        InputError, match=r"units is 4, and Sequential has 3 units in front of its head \('stem"
+    ) as caught:
         kept_units(source, 4)
     assert "keep 3 at most" in str(caught.value)
 

@@ -46,7 +46,8 @@ def show_transferability(
         bool, typer.Option("--layers", help="Train instead with more and more units of one model, frozen and tuned.")
     ] = False,
     units: Annotated[
-        str | None, typer.Option("--units", metavar="N,N,…", help="With --layers: how many units; up to eight numbers.")
+        str | None,
+        typer.Option("--units", metavar="N,N,…", help="With --layers: how many units to keep; all, or eight numbers."),
     ] = None,
     epochs: Annotated[float, typer.Option("--epochs", help="With --layers: epochs of each training.")] = 10.0,
     labels: Annotated[
