@@ -9,6 +9,8 @@ from understudy import CrossEntropy, Distiller, Optimizer, Training
 from understudy.batch import Batch
 from understudy.cli.main import main
 from understudy.engine import SilentProgress, fit
+from understudy.recipe.layering import spread_units
+from understudy.recipe.loading import parse_recipe
 from understudy.sources import BuiltinModel, build_model, save_artifact
 from understudy.sources.data import DataSpec, load_data
 from understudy.sources.loader import Loader
@@ -63,6 +65,64 @@ def test_the_table_names_what_was_left_out(sources, capsys) -> None:
     assert "LogME" in out
     assert f"{sources['strange']} was left out: " in out
     assert main(["transferability", sources["strange"], *ARGUMENTS]) == 2
+
+
+LAYERS = ["--layers", "--data", "sklearn/digits"]
+
+
+def planned(capsys, *arguments: str) -> dict:
+    assert main(["transferability", *arguments, *LAYERS, "--plan"]) == 0
+    recipe = parse_recipe(capsys.readouterr().out, name="planned")
+    assert recipe.seeds == (0, 1, 2)
+    return {stage.name: stage for stage in recipe.stages}
+
+
+def test_the_recipe_of_layers_trains_every_number_of_units_frozen_and_tuned(sources, capsys) -> None:
+    stages = planned(capsys, sources["trained"], "--epochs", "3", "--labels", "0.5")
+    *trainings, results = stages.values()
+    assert [(each.name, each.units, each.tuning.freeze) for each in trainings] == [
+        ("scratch", 0, 0),
+        ("frozen-1", 1, 1),
+        ("tuned-1", 1, 0),
+        ("frozen-2", 2, 2),
+        ("tuned-2", 2, 0),
+    ]
+    assert {(each.training.epochs, each.subset.labels, each.control) for each in trainings} == {(3.0, 0.5, False)}
+    assert results.models == tuple(each.name for each in trainings)
+    assert (results.latency, results.memory) == (False, False)  # they are one network
+    assert list(planned(capsys, sources["trained"], "--units", "2")) == ["scratch", "frozen-2", "tuned-2", "results"]
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, (1,)), (8, tuple(range(1, 9))), (9, (1, 2, 3, 4, 6, 7, 8, 9))])
+def test_of_many_units_eight_numbers_are_tried_from_the_first_to_the_last(count, expected) -> None:
+    assert spread_units(count) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["TRAINED", *LAYERS, "--teacher", "x"], "--teacher is about ranking models, and --layers trains one"),
+        (["TRAINED", *LAYERS, "--samples", "2000"], "--samples is about ranking models"),
+        (["TRAINED", *LAYERS, "--seed", "0"], "--seed is about ranking models"),
+        (["TRAINED", *ARGUMENTS, "--epochs", "10"], "--epochs says how --layers trains; give --layers with it"),
+        (["TRAINED", *ARGUMENTS, "--plan"], "--plan says how --layers trains"),
+        (["TRAINED", *ARGUMENTS, "--out", "run"], "--out says how --layers trains"),
+        (["TRAINED", "TRAINED", *LAYERS], "--layers is about one model, and 2 are named"),
+        (["TRAINED", *LAYERS, "--units", "3"], "units is 3, and Sequential has 2 units in front of its head"),
+        (["TRAINED", *LAYERS, "--units", "0,1"], "--units '0,1': expected how many units to keep"),
+        (["TRAINED", *LAYERS, "--labels", "few"], "--labels 'few': expected a whole number"),
+        (["TRAINED", *LAYERS, "--epochs", "0"], "epochs"),
+        (["TRAINED", *LAYERS, "--task", "poetry"], "--task 'poetry'"),
+        (["understudy:mlp:8", *LAYERS], "is a network with random weights"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_is_trained(
+    sources, tmp_path, monkeypatch, capsys, arguments, message
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["transferability", *(sources["trained"] if each == "TRAINED" else each for each in arguments)]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from understudy.pipeline.run import run
 from understudy.pipeline.stages import Distill, Load, Train, Transfer
 from understudy.recipe.joining import joining_problems
 from understudy.recipe.loading import load_recipe
+from understudy.recipe.problems import RecipeError
 from understudy.sources import BuiltinModel, build_model, load_artifact, save_artifact
 from understudy.sources.artifact_record import read_record
 from understudy.sources.data import DataSpec, load_data
@@ -194,6 +195,92 @@ def test_every_stage_with_a_saved_model_knows_its_weights(source, tmp_path) -> N
     assert [stage.outside for stage in stages] == [{str(place): None}] * 4
     own = BuiltinModel(name="mlp", arguments={"hidden": [4]})
     assert Train(name="e", model=own, training=training).outside == {}
+
+
+def still(text: str) -> str:
+    """A transfer stage whose training changes nothing, so that what it began with can be seen."""
+    return TRANSFER.replace("kind: adam, lr: 1e-3", "kind: sgd, lr: 0.0") + text
+
+
+def test_only_the_first_units_keep_their_weights(source, tmp_path) -> None:
+    stages = ran(still("    units: 1\n") + EVALUATE, source, tmp_path)
+    told = record(stages / "tuned")
+    assert told["models"] == {"student": ".", "control": "control"}  # of a source in part there is no before
+    assert told["description"] == "1 of 2 units kept of mlp 32-16, the others begin at random"
+    assert told["kept"]["of"] == ["hidden1", "hidden2"]
+    assert (told["kept"]["units"], told["kept"]["frozen"], told["kept"]["source"]) == (1, 0, "mlp 32-16")
+    old, new, scratch = (
+        load_artifact(place).module.state_dict()
+        for place in (source, stages / "tuned/seed-0", stages / "tuned/seed-0/control")
+    )
+    for name in new:
+        assert torch.equal(new[name], (old if name.startswith("hidden1") else scratch)[name]), name
+    assert not torch.equal(old["hidden1.weight"], scratch["hidden1.weight"])
+
+
+def test_stages_of_one_experiment_know_each_other_and_none_of_their_units_is_the_whole_control(
+    source, tmp_path
+) -> None:
+    again = "    control: false\n"
+    text = "".join(
+        TRANSFER.replace("name: tuned", f"name: {name}") + f"    units: {units}\n    tuning: {{{tuning}}}\n{again}"
+        for name, units, tuning in (
+            ("scratch", 0, ""),
+            ("frozen-2", 2, "freeze: 2"),
+            ("some", 2, "freeze: 1"),
+            ("patterns", 1, 'freeze: ["hidden1.*"]'),
+            ("pulled", 2, "l2_sp: 0.1"),
+        )
+    )
+    stages = ran(text.replace("steps: 20", "steps: 2"), source, tmp_path)
+    told = {name: record(stages / name) for name in ("scratch", "frozen-2", "some", "patterns", "pulled")}
+    kept = {name: (each["kept"]["units"], each["kept"]["frozen"]) for name, each in told.items()}
+    assert kept == {"scratch": (0, 0), "frozen-2": (2, 2), "some": (2, 1), "patterns": (1, 1), "pulled": (2, 0)}
+    experiments = [each["kept"]["experiment"] for each in told.values()]
+    assert len(set(experiments[:4])) == 1
+    assert experiments[4] != experiments[0]  # another training is another experiment
+    assert told["scratch"]["models"] == {"model": "."}
+    old, new = (load_artifact(place).module.state_dict() for place in (source, stages / "frozen-2/seed-0"))
+    assert {name for name in new if new[name].shape == old[name].shape and torch.equal(new[name], old[name])} == {
+        name for name in new if name.startswith("hidden")
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("    units: 3\n", r"units is 3, and Sequential has 2 units in front of its head \('hidden1', 'hidden2'\)"),
+        (
+            "    units: 1\n    objective: [{kind: cross_entropy}, {kind: soft_targets}]\n    control: false\n",
+            "asks the source for its answers, and its head is new",
+        ),
+    ],
+)
+def test_units_that_are_not_there_are_refused_before_anything_trains(source, tmp_path, more, message) -> None:
+    with pytest.raises(InputError, match=message):
+        ran(TRANSFER + more, source, tmp_path)
+    assert not list(tmp_path.glob("run/**/*.safetensors"))
+
+
+def test_a_check_finds_too_many_units_with_their_key(source, tmp_path) -> None:
+    problems = joining_problems(recipe(TRANSFER + "    units: 3\n", source, tmp_path))
+    assert [problem.path for problem in problems] == [("stages", 0, "units")]
+    assert joining_problems(recipe(TRANSFER + "    units: 2\n", source, tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ("    units: 1\n    head: keep\n", "head"),
+        ("    units: 1\n    tuning: {freeze: 2}\n", "tuning.freeze"),
+        ("    units: 1\n    tuning: {freeze: body}\n", "tuning.freeze"),
+        ("    units: -1\n", "units"),
+    ],
+)
+def test_what_makes_no_sense_with_units_is_refused_by_its_key(source, tmp_path, more, key) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe(TRANSFER + more, source, tmp_path)
+    assert [".".join(map(str, problem.path)) for problem in caught.value.problems] == [f"stages.0.{key}"]
 
 
 STUDENT = """

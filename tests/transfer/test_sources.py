@@ -1,6 +1,7 @@
 """Trained networks with heads for other classes, and the same ones without what they know."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ import understudy as us
 from understudy.edits import NewHead
 from understudy.errors import InputError
 from understudy.sources import BuiltinModel, TorchvisionModel, build_model, load_artifact, save_artifact
+from understudy.sources.artifact_record import read_record
 from understudy.sources.model_specs import ArtifactModel
 from understudy.tasks import Classification
-from understudy.transfer.sources import heads_of, scratch_network, source_network
+from understudy.transfer import units_of
+from understudy.transfer.sources import body_of, heads_of, kept_units, scratch_network, source_network, with_units
 
 TASK = Classification()
 IMAGES = torch.rand(4, 3, 32, 32)
@@ -115,3 +118,48 @@ def test_a_new_head_is_of_the_old_ones_kind() -> None:
     assert new[0].bias is None
     assert new[1].weight.shape == (3, 4)
     assert new[1].weight.dtype == torch.float64
+
+
+def scratch_of(spec, source, seed: int = 5) -> nn.Module:
+    torch.manual_seed(seed)
+    return scratch_network(spec, source, classes=THREE, inputs=IMAGES)
+
+
+def with_statistics(saved) -> ArtifactModel:
+    """The same saved network with running statistics that no fresh one has."""
+    loaded, edits = load_artifact(saved.path), read_record(Path(saved.path)).edits
+    for buffer in loaded.module.buffers():
+        nn.init.constant_(buffer, 3)
+    save_artifact(saved.path, loaded.module, spec=SPEC, classes=TEN, inputs=IMAGES, edits=edits)
+    return saved
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_the_first_units_are_the_sources_in_every_bit_and_the_rest_is_the_scratch_network(saved, count) -> None:
+    source = source_network(with_statistics(saved), classes=THREE, inputs=IMAGES, task=TASK, head="new")
+    known, random = source.network.state_dict(), scratch_of(saved, source).state_dict()
+    found = with_units(source, scratch_of(saved, source), count)
+    kept = {name for unit in units_of(source.network)[:count] for name in (*unit.parameters, *unit.buffers)}
+    assert bool(kept) == bool(count)
+    for name, tensor in found.network.state_dict().items():
+        assert torch.equal(tensor, (known if name in kept else random)[name]), name
+    moved = {name for name, tensor in found.network.named_buffers() if name in known and (tensor == 3).all()}
+    assert moved == {name for name in kept if name.rpartition(".")[2].startswith(("running", "num"))}
+    assert set(found.fresh) == {name for name, _ in found.network.named_parameters()} - kept
+    assert found.edits == source.edits
+
+
+def test_the_head_is_never_kept_and_the_units_are_named(saved) -> None:
+    source = source_network(saved, classes=TEN, inputs=IMAGES, task=TASK, head="new")
+    assert [unit.name for unit in body_of(source)] == [unit.name for unit in units_of(source.network)[:-1]]
+    with pytest.raises(
+        InputError, match=r"units is 4, and Sequential has 3 units in front of its head \('stem"
+    ) as caught:
+        kept_units(source, 4)
+    assert "keep 3 at most" in str(caught.value)
+
+
+def test_a_network_whose_weights_are_never_random_is_refused(saved) -> None:
+    source = source_network(saved, classes=THREE, inputs=IMAGES, task=TASK)
+    with pytest.raises(InputError, match="always begins with the same weights"):
+        with_units(source, copy.deepcopy(source.network), 1)

@@ -71,3 +71,19 @@ def test_shared_parameters_belong_to_the_first_that_has_them() -> None:
 def test_a_network_without_parameters_is_refused() -> None:
     with pytest.raises(InputError, match="no parameters"):
         units_of(nn.ReLU())
+
+
+def test_every_buffer_belongs_to_the_unit_of_its_layer() -> None:
+    with torch.device("meta"):
+        network = torchvision.models.resnet18()
+    units = units_of(network)
+    assert sorted(name for unit in units for name in unit.buffers) == sorted(
+        name for name, _ in network.named_buffers()
+    )
+    assert units[0].buffers == ("bn1.running_mean", "bn1.running_var", "bn1.num_batches_tracked")
+    assert "layer1.1.bn2.running_var" in next(unit for unit in units if unit.name == "layer1.1").buffers
+
+
+def test_statistics_without_weights_belong_to_the_unit_before_them() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, affine=False), nn.Flatten(), nn.Linear(8, 2))
+    assert [(unit.name, len(unit.buffers)) for unit in units_of(network)] == [("0", 3), ("3", 0)]

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from understudy.cli.failures import tell
-from understudy.cli.init import TASK_NAMES
+from understudy.cli.init import TASK_NAMES, known_task
 from understudy.cli.model_names import model_fields, trained_fields
 from understudy.cli.output import AsJson, write
 from understudy.cli.results import show_results
-from understudy.cli.run import RunFolder, is_main_process, run_file
-from understudy.errors import InputError, RunError, listing, nearest
+from understudy.cli.run import RunFolder, is_main_process, leave_recipe, run_file
+from understudy.errors import InputError, RunError
 
 FORMATS = {"onnx": "onnxscript", "openvino": "openvino", "executorch": "executorch"}
 """What files are written by default, by the library that each needs."""
@@ -66,7 +66,7 @@ def compress_model(
     asked = Compression(
         model=trained,
         data=data,
-        task=_task(task),
+        task=known_task(task),
         student=model_fields(student) if student is not None else None,
         shares=() if recurrent else _shares(shares),
         epochs=epochs,
@@ -83,7 +83,7 @@ def compress_model(
         write(text)
         return
     directory = out if out is not None else Path("runs") / "compress"
-    directory = run_file(_left(text, directory), [], directory)
+    directory = run_file(leave_recipe(text, directory), [], directory)
     if is_main_process():
         show_results(directory, as_json=as_json)
         _tell_choice(directory)
@@ -105,12 +105,6 @@ def _is_recurrent(model: dict[str, Any]) -> bool:
             "(dynamic quantization, docs/int8.md); a --student may be any network"
         )
     return found
-
-
-def _task(name: str) -> str:
-    if name not in TASK_NAMES:
-        raise InputError(f"--task {name!r}: expected one of {listing(TASK_NAMES)}{nearest(name, TASK_NAMES)}")
-    return name
 
 
 def _shares(text: str) -> tuple[float, ...]:
@@ -153,16 +147,3 @@ def _tell_choice(directory: Path) -> None:
             "--target or --max-drop, more --epochs or smaller --shares goes on from there"
         )
     tell(said)
-
-
-def _left(text: str, directory: Path) -> Path:
-    """The recipe as a file in the run's directory."""
-    from understudy.pipeline.directory import write_text
-
-    path = directory / "recipe.yaml"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {directory} cannot be made: {error.strerror}") from error
-    write_text(path, text)
-    return path

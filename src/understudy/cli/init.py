@@ -82,10 +82,7 @@ def recipe_text(answers: Answers, *, name: str) -> str:
     Raises:
         InputError: for an answer that cannot be understood.
     """
-    if answers.task not in TASK_NAMES:
-        raise InputError(
-            f"--task {answers.task!r}: expected one of {listing(TASK_NAMES)}{nearest(answers.task, TASK_NAMES)}"
-        )
+    known_task(answers.task)
     if not answers.epochs > 0:
         raise InputError(f"--epochs {answers.epochs:g}: expected more than 0")
     teacher = _model("--teacher", answers.teacher)
@@ -135,16 +132,38 @@ def _flow(value: Any) -> str:
 
 
 def _labels(text: str) -> str:
-    if text.strip().lower() in ("all", "none", ""):
+    amount = label_amount(text)
+    if amount is None:
         return "# subset: {labels: 100} # only so many have a label; the teacher labels the others"
+    return f"subset: {{labels: {amount}}} # only so many have a label; the teacher labels the others"
+
+
+def label_amount(text: str) -> int | float | None:
+    """What ``--labels`` says: a number of samples, a part of them, or None for all.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if text.strip().lower() in ("all", "none", ""):
+        return None
     try:
         number = float(text)
     except ValueError:
         number = 0.0
     if number > 0 and (number < 1 or number.is_integer()):
-        shown = f"{number:g}" if number < 1 else str(int(number))
-        return f"subset: {{labels: {shown}}} # only so many have a label; the teacher labels the others"
+        return number if number < 1 else int(number)
     raise InputError(f"--labels {text!r}: expected a whole number such as 100, a fraction such as 0.1, or all")
+
+
+def known_task(name: str) -> str:
+    """What ``--task`` says.
+
+    Raises:
+        InputError: for a task that there is not, with the nearest one.
+    """
+    if name not in TASK_NAMES:
+        raise InputError(f"--task {name!r}: expected one of {listing(TASK_NAMES)}{nearest(name, TASK_NAMES)}")
+    return name
 
 
 def _slug(text: str) -> str:

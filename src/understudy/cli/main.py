@@ -74,7 +74,7 @@ VERBS = {
         "methods": methods.show_methods,
         "measure": measure.measure_model,
         "recommend": recommend.recommend_student,
-        "transferability": transferability.rank_sources,
+        "transferability": transferability.show_transferability,
     },
     USING: {
         "export": export.export_model,

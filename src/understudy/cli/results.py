@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from understudy.cli.output import write
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 WIDE = 160
 """Columns of the table where stdout is no terminal, which has no width of its own."""
+
+
+def show_table(content: RenderableType) -> None:
+    """Print what `rich` lays out, as wide as the terminal."""
+    from rich.console import Console
+
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDE).print(content)
 
 
 def show_results(*runs: Path, out: Path | None = None, as_json: bool) -> None:
@@ -32,10 +43,7 @@ def show_results(*runs: Path, out: Path | None = None, as_json: bool) -> None:
     if as_json:
         write(report.to_json())
         return
-    from rich.console import Console
-
     from understudy.report.terminal import table
 
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDE)
-    console.print(table(report))
+    show_table(table(report))
     write(f"\nReport: {paths.html}" if paths else "\nFor one page of them all, name a directory for it with --out")

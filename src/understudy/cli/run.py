@@ -13,6 +13,7 @@ import typer
 from understudy.cli.failures import InterruptedRunError
 from understudy.cli.output import AsJson
 from understudy.cli.results import show_results
+from understudy.errors import InputError
 
 if TYPE_CHECKING:
     from understudy.recipe.schema import Recipe
@@ -90,6 +91,27 @@ def run_file(
         )
     except KeyboardInterrupt as error:
         raise InterruptedRunError("\nInterrupted. The same command goes on from the last checkpoint.") from error
+
+
+def leave_recipe(text: str, directory: Path) -> Path:
+    """Leave a recipe that a verb has made as a file in the run's directory.
+
+    Args:
+        text: the recipe.
+        directory: made when it does not exist.
+
+    Raises:
+        InputError: when it cannot be made.
+    """
+    from understudy.pipeline.directory import write_text
+
+    path = directory / "recipe.yaml"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {directory} cannot be made: {error.strerror}") from error
+    write_text(path, text)
+    return path
 
 
 def is_main_process() -> bool:

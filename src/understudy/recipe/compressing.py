@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from understudy.errors import InputError
 from understudy.export.exporting import INT8_FORMATS
+from understudy.recipe.writing import usual_training, written
 
 ORIGINAL, STUDENT, RESULTS, DEPLOYMENT = "original", "student", "results", "deployment"
 FLOAT_FILES, INT8_FILES = "files", "int8-files"
@@ -107,7 +105,7 @@ def compression_recipe(asked: Compression, *, name: str) -> str:
         "data": {"source": asked.data},
         "stages": stages,
     }
-    return f"# Change what you like, and run it: understudy run FILE\n{_written(recipe)}"
+    return written(recipe)
 
 
 def _candidates(asked: Compression) -> tuple[list[str], list[dict[str, Any]]]:
@@ -125,7 +123,7 @@ def _candidates(asked: Compression) -> tuple[list[str], list[dict[str, Any]]]:
                 "recovery": {
                     "teacher": ORIGINAL,
                     **_seen(asked),
-                    "training": _training(asked),
+                    "training": usual_training(asked.epochs),
                     "control": asked.control,
                 },
             }
@@ -145,7 +143,7 @@ def _candidates(asked: Compression) -> tuple[list[str], list[dict[str, Any]]]:
                 "model": asked.student,
                 "objective": terms,
                 **_seen(asked),
-                "training": _training(asked),
+                "training": usual_training(asked.epochs),
                 "control": asked.control,
             }
         )
@@ -162,24 +160,3 @@ def _falling(shares: Sequence[float]) -> Sequence[float]:
 
 def _seen(asked: Compression) -> dict[str, Any]:
     return {"views": asked.views} if asked.views else {}
-
-
-def _training(asked: Compression) -> dict[str, Any]:
-    return {
-        "epochs": asked.epochs,
-        "batch_size": 128,
-        "optimizer": {"kind": "adamw", "lr": 1e-3, "weight_decay": 1e-2},
-        "schedule": {"kind": "cosine"},
-        "warmup": 0.05,
-    }
-
-
-def _written(recipe: dict[str, Any]) -> str:
-    yaml = YAML()
-    yaml.default_flow_style = None  # mappings and lists without others in them on one line
-    yaml.width = 120
-    yaml.representer.ignore_aliases = lambda _: True
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    text = io.StringIO()
-    yaml.dump(recipe, text)
-    return text.getvalue()

@@ -47,9 +47,9 @@ from understudy.sources.model_specs import ArtifactModel, ModelSpec, Transformer
 from understudy.sources.opening import local_path
 from understudy.taps import layer_of, unreadable
 from understudy.teachers import ModuleTeacher, Teacher
-from understudy.transfer import Tuning, pace_of, put_factors_beside
+from understudy.transfer import Tuning, pace_of, put_factors_beside, units_of
 from understudy.transfer.replacing import Replacing, replace_blocks
-from understudy.transfer.sources import source_network
+from understudy.transfer.sources import Source, kept_units, source_network
 
 USUAL_SIZE = (224, 224)
 
@@ -125,6 +125,7 @@ class _Bench:
 
     def transfer(self, stage: Transfer, path: KeyPath) -> None:
         """Give the source a head for these data, and see that what is frozen is there."""
+        fresh: tuple[str, ...] = ()
         if not isinstance(stage.model, ArtifactModel):
             self.build(stage.name, stage.model, (*path, "model"))
         else:
@@ -134,13 +135,20 @@ class _Bench:
                     classes=self.classes,
                     inputs=self.inputs,
                     task=self.recipe.task,
-                    head=stage.head,
+                    head=stage.wanted_head,
                 )
             except InputError as error:
                 if self.is_real:
                     self.problems.append(Problem((*path, "model"), str(error)))
                 return
             self.models[stage.name] = source.network
+            fresh = source.fresh
+        network = self.models.get(stage.name)
+        if network is not None and stage.units is not None:
+            try:
+                kept_units(Source(network, (), fresh or units_of(network)[-1].parameters), stage.units)
+            except InputError as error:
+                self.problems.append(Problem((*path, "units"), str(error)))
         self.tune(stage.name, stage.tuning, (*path, "tuning"))
 
     def tune(self, name: str, tuning: Tuning, path: KeyPath) -> None:

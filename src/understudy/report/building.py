@@ -14,10 +14,11 @@ from understudy.report.deployments import advice, deployment_notes, deployments
 from understudy.report.evidence import Confusion, Curve, Disagreement, Guess, Picture
 from understudy.report.headline import report_headline
 from understudy.report.histories import curves
+from understudy.report.layers import layer_transfers
 from understudy.report.missing import run_notes, run_status
 from understudy.report.records import RunRecord, StageRecord
 from understudy.report.rows import confusions, evaluated, evaluations, rows
-from understudy.report.schema import Comparison, Note, Report, Row, Run, Stage
+from understudy.report.schema import Comparison, LayerTransfer, Note, Report, Row, Run, Stage
 from understudy.report.wording import quality
 
 MOST_DISAGREEMENTS = 24
@@ -39,11 +40,18 @@ def build_report(runs: Sequence[RunRecord]) -> Report:
     made = [row for part in parts for row in part.rows]
     infos = [part.run for part in parts]
     deployed = [deployment for part in parts for deployment in part.deployments]
+    layers = [each for part in parts for each in part.layers]
     names = [run.name for run in infos]
     return Report(
         understudy=version("understudy"),
         title=" and ".join(names) if len(names) < 3 else f"{names[0]} and {len(names) - 1} more runs",
-        headline=report_headline(compared, _reached(made, infos), infos, [advice(each) for each in deployed]),
+        headline=report_headline(
+            compared,
+            _reached(made, infos),
+            infos,
+            [advice(each) for each in deployed],
+            [each.headline for each in layers],
+        ),
         gain=compared[0].gain if compared else None,
         teacher_quality=compared[0].teacher_quality if compared else None,
         notes=_across(infos) + [note for part in parts for note in part.notes],
@@ -55,6 +63,7 @@ def build_report(runs: Sequence[RunRecord]) -> Report:
         disagreements=[sample for part in parts for sample in part.disagreements],
         deployments=deployed,
         pictures=[picture for part in parts for picture in part.pictures],
+        layers=layers,
     )
 
 
@@ -82,6 +91,7 @@ class _RunParts:
     disagreements: list[Disagreement]
     deployments: list[Deployment]
     pictures: list[Picture]
+    layers: list[LayerTransfer]
 
 
 def _read_parts(record: RunRecord, name: str) -> _RunParts:
@@ -112,6 +122,7 @@ def _read_parts(record: RunRecord, name: str) -> _RunParts:
         disagreements=_disagreements(record, name),
         deployments=deployments(record, name),
         pictures=_pictures(record, name),
+        layers=layer_transfers(record, name, found),
     )
 
 

@@ -67,7 +67,9 @@ def gain_sentence(gain: Gain | None) -> str:
     return f"no gain from {gain.of} was shown: {amount} over {over}, an interval that includes 0"
 
 
-def report_headline(comparisons: list[Comparison], reached: list[str], runs: list[Run], chosen: list[str]) -> str:
+def report_headline(
+    comparisons: list[Comparison], reached: list[str], runs: list[Run], chosen: list[str], layers: list[str]
+) -> str:
     """The sentence on top of the report.
 
     Args:
@@ -75,12 +77,15 @@ def report_headline(comparisons: list[Comparison], reached: list[str], runs: lis
         reached: every evaluated model with its quality, in words.
         runs: the runs.
         chosen: the files that were chosen for deployment, in words.
+        layers: which layers of a source transfer, in words.
     """
     if len(runs) > 1:
         return f"{numbered(len(runs), 'run')} side by side: {', '.join(run.name for run in runs)}"
     state = _STATES[runs[0].status]
     if comparisons:
         return f"{state}{comparisons[0].headline}"
+    if layers:
+        return f"{state}{layers[0]}"
     if reached:
         return f"{state}no student has been evaluated; {', '.join(reached[:4])}"
     return f"{state}{chosen[0] if chosen else 'nothing has been evaluated'}"

@@ -15,6 +15,7 @@ from understudy.report.charts import Chart, gain_chart, quality_by_cost
 from understudy.report.curves import curve_charts
 from understudy.report.evidence import Confusion, Disagreement, Picture
 from understudy.report.headline import beside_teacher, gain_sentence
+from understudy.report.layers import LAYER_HEADERS, LEGEND, layer_cells, layer_chart, layer_conditions
 from understudy.report.pareto import pareto_charts
 from understudy.report.pictures import picture
 from understudy.report.schema import Comparison, Report, Row, Run
@@ -82,6 +83,11 @@ def to_html(report: Report) -> str:
         gained=contents.gained(report),
         headers=contents.headers,
         interval=wording.interval,
+        layer_cells=layer_cells,
+        layer_chart=layer_chart,
+        layer_conditions=layer_conditions,
+        layer_headers=LAYER_HEADERS,
+        layer_legend=LEGEND,
         machine=contents.machine,
         origin=deployments.origin,
         proved=deployments.proved,
@@ -185,7 +191,11 @@ def _plots(report: Report) -> list[Chart]:
     for run in report.runs:
         for evaluation in run.evaluations:
             key = (evaluation.metric, evaluation.split, evaluation.samples, tuple(evaluation.classes))
-            alike = [row for row in report.rows if (row.run, row.evaluation) == (run.name, evaluation.name)]
+            alike = [
+                row
+                for row in report.rows
+                if (row.run, row.evaluation) == (run.name, evaluation.name) and not _is_of_layers(report, row)
+            ]
             found.setdefault(key, []).extend(alike)
     charts = [
         quality_by_cost(rows, _within(report.comparisons, rows), str(key[0]), cost)
@@ -193,6 +203,11 @@ def _plots(report: Report) -> list[Chart]:
         for cost in ("bytes", "latency_ms")
     ]
     return [chart for chart in charts if chart]
+
+
+def _is_of_layers(report: Report, row: Row) -> bool:
+    """Whether a model stands in the chart of which layers transfer, with those of one size that it is about."""
+    return row.role == "model" and any(row.run == each.run and row.stage in each.stages for each in report.layers)
 
 
 def _fronts(report: Report) -> dict[tuple[str, str, int], list[Chart]]:
@@ -220,14 +235,18 @@ def _trainings(report: Report) -> list[Trainings]:
     made = []
     for run in report.runs:
         metric = run.evaluations[0].metric if run.evaluations else "accuracy"
-        charts = curve_charts([curve for curve in report.curves if curve.run == run.name], metric)
+        own = [row.stage for row in report.rows if row.run == run.name and _is_of_layers(report, row)]
+        shown = [curve for curve in report.curves if curve.run == run.name and curve.stage not in own]
+        charts = curve_charts(shown, metric)
         if charts:
             made.append(Trainings(run.name, charts))
     return made
 
 
 def _confusions(report: Report) -> list[tuple[Run, list[Confusion]]]:
-    pairs = [(run, [each for each in report.confusions if each.run == run.name]) for run in report.runs]
+    left = {(row.run, row.name) for row in report.rows if _is_of_layers(report, row)}
+    shown = [each for each in report.confusions if (each.run, each.name) not in left]
+    pairs = [(run, [each for each in shown if each.run == run.name]) for run in report.runs]
     return [(run, found) for run, found in pairs if found]
 
 

@@ -14,6 +14,7 @@ from understudy.report.deployments import (
     proved,
 )
 from understudy.report.headline import gain_sentence
+from understudy.report.layers import LAYER_HEADERS, layer_cells, layer_conditions
 from understudy.report.schema import Comparison, Report, Row, Run
 from understudy.report.wording import (
     duration,
@@ -43,6 +44,8 @@ def to_markdown(report: Report) -> str:
         blocks += [f"## What {gained(report)} was worth", *_gains(report)]
     if report.deployments:
         blocks += ["## What to deploy", *_deployments(report)]
+    if report.layers:
+        blocks += ["## Which layers transfer", *_layers(report)]
     if labelled(report):
         blocks.append("## What was labelled")
         blocks.append(_bullets([f"**{escape(name)}**: {escape(data)}" for name, data in labelled(report)]))
@@ -130,6 +133,16 @@ def _deployments(report: Report) -> list[str]:
         ]
         blocks += [_grid(heads, [line + [""] * (len(heads) - len(line)) for line in lines], left=4)]
         blocks.append(escape(deployment_conditions(each)))
+    return blocks
+
+
+def _layers(report: Report) -> list[str]:
+    blocks = []
+    for each in report.layers:
+        blocks += [
+            f"**{escape(sentence(each.headline))}.** {escape(layer_conditions(each))}",
+            _grid(list(LAYER_HEADERS), [[escape(cell) for cell in line] for line in layer_cells(each)], left=2),
+        ]
     return blocks
 
 

@@ -36,6 +36,19 @@ class RecordingFile(_Record):
     keep: dict[str, Any]
 
 
+class KeptFile(_Record):
+    """What a `transfer` stage has kept of its source, where that is not all."""
+
+    units: int
+    frozen: int
+    """How many of them, from the inputs on, were not trained."""
+    of: list[str]
+    """All units in front of the head."""
+    source: str
+    experiment: str
+    """Equal for stages that differ in nothing but what they keep and freeze."""
+
+
 class StageFile(_Record):
     """``stage.json``: one stage with one seed."""
 
@@ -51,6 +64,7 @@ class StageFile(_Record):
     teacher: Annotated[list[str], BeforeValidator(_as_list)] = []
     pictures: dict[str, str] = {}
     recording: RecordingFile | None = None
+    kept: KeptFile | None = None
     error: str | None = None
 
 

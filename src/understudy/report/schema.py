@@ -161,6 +161,48 @@ class Comparison(Part):
     """What the teacher was worth; null without a control."""
 
 
+class KeptUnits(Part):
+    """What so many units of a source are worth to other data, frozen and tuned."""
+
+    units: int
+    """How many were kept, counted from the inputs; all behind them began at random."""
+    name: str
+    """The last of them."""
+    frozen: Summary | None
+    """The metric where they stayed as they are; null when that was not evaluated."""
+    tuned: Summary | None
+    """The metric where they were trained on; null when that was not evaluated."""
+    cost: float | None
+    """Tuned minus frozen; above 0 freezing them costs. Null unless both were evaluated."""
+    cost_ci95: tuple[float, float] | None
+    """95 % t interval of `cost` over the seeds; null for one seed."""
+
+
+class LayerTransfer(Part):
+    """Which layers of a source transfer: the same training with more and more of its units."""
+
+    run: str
+    """Name of the run."""
+    evaluation: str
+    """Name of the evaluate stage."""
+    source: str
+    """What the source is."""
+    metric: str
+    """The headline metric."""
+    split: str
+    """The split that the models were evaluated on."""
+    units: list[str]
+    """All units of the source in front of its head, from the inputs on."""
+    headline: str
+    """From where on freezing costs more than the seeds differ by, in one sentence."""
+    scratch: Summary | None
+    """The metric of the same network with no unit kept; null when it was not evaluated."""
+    points: list[KeptUnits]
+    """The trainings, by the number of units kept."""
+    stages: list[str]
+    """The stages that they are from."""
+
+
 class Stage(Part):
     """One stage with one seed."""
 
@@ -268,6 +310,8 @@ class Report(Part):
     """Exported files where they are to run, and the one that was chosen."""
     pictures: list[Picture] = Field(default_factory=list)
     """What stages have to show, of their first seed."""
+    layers: list[LayerTransfer] = Field(default_factory=list)
+    """Which layers of a source transfer, where only some were kept."""
 
     def to_json(self) -> str:
         """The report as JSON, as ``report.json`` holds it."""

@@ -8,7 +8,8 @@ from rich.text import Text
 
 from understudy.report.contents import cells, conditions, groups, headers
 from understudy.report.deployments import advice
-from understudy.report.schema import Report
+from understudy.report.layers import LAYER_HEADERS, layer_cells, layer_conditions
+from understudy.report.schema import LayerTransfer, Report
 from understudy.report.wording import interval, seed_list, sentence
 
 ROLE_STYLES = {"teacher": "magenta", "student": "bold green", "control": "dim", "model": "cyan"}
@@ -34,6 +35,8 @@ def table(report: Report) -> RenderableType:
                 )
             )
     parts += [Text(f"{each.stage}, seed {each.seed}: {advice(each)}") for each in report.deployments]
+    for each in report.layers:
+        parts += [Text(), layer_table(each)]
     styles = {"warning": "yellow", "info": ""}
     several = len(report.runs) > 1
     parts += [
@@ -41,6 +44,16 @@ def table(report: Report) -> RenderableType:
         for note in report.notes
     ]
     return Group(*parts)
+
+
+def layer_table(each: LayerTransfer) -> RenderableType:
+    """Which layers transfer: the sentence, and a line for each number of units that were kept."""
+    made = Table(header_style="bold")
+    for place, header in enumerate(LAYER_HEADERS):
+        made.add_column(header, justify="left" if place == 1 else "right")
+    for line in layer_cells(each):
+        made.add_row(*map(Text, line))
+    return Group(Text(f"{sentence(each.headline)}."), made, Text(layer_conditions(each), style="dim"))
 
 
 def _rows(report: Report) -> Table:

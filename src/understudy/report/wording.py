@@ -83,13 +83,18 @@ def points(name: str, value: float, *, sign: bool = False, decimals: int | None 
 
 def gain_points(gain: Gain) -> str:
     """The gain with its half-width: ``"+1.8 ± 0.3 points"``; without one for a single seed."""
-    if gain.ci95 is None:
-        return f"{points(gain.metric, gain.difference, sign=True)} {unit(gain.metric, gain.difference)}"
-    half = (gain.ci95[1] - gain.ci95[0]) / 2
-    scaled = 100 * half if metric_of(gain.metric).fraction else half
-    digits = _decimals(scaled) if scaled > 0 else _decimals(100 * gain.difference)
-    shown = points(gain.metric, gain.difference, sign=True, decimals=digits)
-    return f"{shown} ± {points(gain.metric, half, decimals=digits)} {unit(gain.metric, math.inf)}"
+    return difference_points(gain.metric, gain.difference, gain.ci95)
+
+
+def difference_points(name: str, difference: float, ci95: tuple[float, float] | None) -> str:
+    """A difference in a metric with the half-width of its interval: ``"+1.8 ± 0.3 points"``."""
+    if ci95 is None:
+        return f"{points(name, difference, sign=True)} {unit(name, difference)}"
+    half = (ci95[1] - ci95[0]) / 2
+    scaled = 100 * half if metric_of(name).fraction else half
+    digits = _decimals(scaled) if scaled > 0 else _decimals(100 * difference)
+    shown = points(name, difference, sign=True, decimals=digits)
+    return f"{shown} ± {points(name, half, decimals=digits)} {unit(name, math.inf)}"
 
 
 def interval(gain: Gain) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,15 +13,16 @@ from torch import Tensor, nn
 
 from understudy.compress.graph import answers
 from understudy.edits import AnyEdit, NewHead, Quantized, QuantizedWeights, Shallower
-from understudy.errors import InputError
+from understudy.errors import InputError, listing
 from understudy.sources.architecture import build_architecture
 from understudy.sources.artifact import load_artifact
 from understudy.sources.artifact_record import example_of, locate_artifact, read_record
 from understudy.sources.model_specs import ArtifactModel, ModelSpec
 from understudy.sources.models import build_model
 from understudy.sources.preprocess import check_preprocess, normalize_inputs, preprocess_of
+from understudy.taps import unwrapped
 from understudy.tasks.task import Task
-from understudy.transfer.units import units_of
+from understudy.transfer.units import Unit, units_of
 
 Head = Literal["auto", "keep", "new"]
 
@@ -32,7 +34,7 @@ class Source:
     Attributes:
         network: on the CPU, in train mode.
         edits: what was changed in it here.
-        fresh: parameters that start at random: those of a new head.
+        fresh: parameters that start at random: those of a new head, and of all units that are not kept.
     """
 
     network: nn.Module
@@ -119,6 +121,70 @@ def _begin_again(network: nn.Module, begun: Mapping[str, Tensor]) -> None:
             if before is not None and before.shape != parameter.shape and before.ndim == parameter.ndim:
                 with torch.no_grad():
                     parameter.copy_(before[tuple(slice(size) for size in parameter.shape)])
+
+
+def kept_units(source: Source, count: int) -> tuple[Unit, ...]:
+    """The first units of a trained network, counted from its inputs; never its head.
+
+    Args:
+        source: with a new head.
+        count: how many, 0 or more.
+
+    Raises:
+        InputError: for more units than there are in front of the head.
+    """
+    body = body_of(source)
+    if count > len(body):
+        raise InputError(
+            f"units is {count}, and {type(unwrapped(source.network)).__name__} has {len(body)} units in front of its "
+            f"head ({listing([unit.name for unit in body])}); keep {len(body)} at most"
+        )
+    return body[:count]
+
+
+def body_of(source: Source) -> tuple[Unit, ...]:
+    """All units of a trained network in front of its new head.
+
+    Args:
+        source: with a new head.
+    """
+    return tuple(takewhile(lambda unit: not {*unit.parameters} & {*source.fresh}, units_of(source.network)))
+
+
+def with_units(source: Source, scratch: nn.Module, count: int) -> Source:
+    """The same network at random, but for the first units of a trained one: their weights and buffers, bit for bit.
+
+    Args:
+        source: the trained network, with a new head; left as it is.
+        scratch: the same network with random weights, see :func:`scratch_network`; changed in place.
+        count: how many units are kept; with 0 it stays as it is.
+
+    Raises:
+        InputError: for more units than there are, or when the weights of the other one are not random at all.
+
+    References:
+        Yosinski, Clune, Bengio, Lipson: How transferable are features in deep neural networks?, NeurIPS 2014
+        (arXiv:1411.1792), section 2: networks AnB, with these units frozen, and AnB+.
+    """
+    known, own = _tensors(source.network), _tensors(scratch)
+    weights = [name for unit in body_of(source) for name in unit.parameters if own[name].ndim > 1]
+    if weights and all(torch.equal(own[name], known[name]) for name in weights):
+        raise InputError(
+            f"{type(unwrapped(scratch)).__name__} always begins with the same weights, those of the source, so that no "
+            "unit of it can begin at random; expected a function that builds it with random ones, and the trained ones "
+            "under state"
+        )
+    kept = kept_units(source, count)
+    with torch.no_grad():
+        for name in (name for unit in kept for name in (*unit.parameters, *unit.buffers)):
+            own[name].copy_(known[name])
+    names = {name for unit in kept for name in unit.parameters}
+    return Source(scratch, source.edits, tuple(name for name in dict(scratch.named_parameters()) if name not in names))
+
+
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    network = unwrapped(network)
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
 def _from_artifact(spec: ArtifactModel, classes: tuple[str, ...], inputs: Any, task: Task, head: Head) -> Source:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from understudy.engine.optimizers import NORMS
 from understudy.errors import InputError
@@ -23,18 +23,20 @@ class Unit:
     Attributes:
         name: path of its first layer.
         parameters: the names of all its parameters, those of normalisations behind it among them.
+        buffers: the names of all its buffers, such as the running statistics of the same normalisations.
     """
 
     name: str
     parameters: tuple[str, ...]
+    buffers: tuple[str, ...] = ()
 
 
 def units_of(network: nn.Module) -> tuple[Unit, ...]:
     """The units of a network in the order in which it defines its layers, its head last.
 
-    A unit is a repeated block, however deep it lies, or a layer beside such blocks. Normalisations and parameters that
-    stand alone (positions, a class token) belong to the unit before them. A parameter that several layers share
-    belongs to the first one.
+    A unit is a repeated block, however deep it lies, or a layer beside such blocks. Normalisations, and parameters and
+    buffers that stand alone (positions, a class token), belong to the unit before them. A parameter that several layers
+    share belongs to the first one.
 
     Args:
         network: wrappers are looked through.
@@ -48,30 +50,44 @@ def units_of(network: nn.Module) -> tuple[Unit, ...]:
         [('0', 4), ('3', 2)]
     """
     network = unwrapped(network)
-    known = {id(parameter): name for name, parameter in network.named_parameters()}
-    units: list[tuple[str, list[str]]] = []
-    loose: list[str] = []
+    known = {id(each): name for name, each in (*network.named_parameters(), *network.named_buffers())}
+    units: list[tuple[str, list[str], list[str]]] = []
+    loose: tuple[list[str], list[str]] = [], []
     for path, piece in _pieces(network, ""):
-        parameters = [piece] if isinstance(piece, nn.Parameter) else list(piece.parameters())
-        names = [known.pop(id(each)) for each in parameters if id(each) in known]
-        if not names:
-            continue
-        if isinstance(piece, (nn.Parameter, *NORMS)):
-            (units[-1][1] if units else loose).extend(names)
+        names = [
+            [known.pop(id(each)) for each in tensors if id(each) in known]
+            for tensors in (_parameters(piece), _buffers(piece))
+        ]
+        if not names[0] or isinstance(piece, (Tensor, *NORMS)):
+            before = units[-1][1:] if units else loose
+            for own, found in zip(before, names, strict=True):
+                own.extend(found)
         else:
-            units.append((path, [*loose, *names]))
-            loose = []
-    if loose:
-        units.append((loose[0].rpartition(".")[0] or loose[0], loose))
+            units.append((path, [*loose[0], *names[0]], [*loose[1], *names[1]]))
+            loose = [], []
+    if loose[0]:
+        units.append((loose[0][0].rpartition(".")[0] or loose[0][0], *loose))
     if not units:
         raise InputError(f"{type(network).__name__} has no parameters, so there is nothing to train on or to freeze")
-    return tuple(Unit(path, tuple(names)) for path, names in units)
+    return tuple(Unit(path, tuple(parameters), tuple(buffers)) for path, parameters, buffers in units)
 
 
-def _pieces(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module | nn.Parameter]]:
-    """Units, normalisations and single parameters, in order."""
-    for name, parameter in module.named_parameters(recurse=False):
-        yield below(path, name), parameter
+def _parameters(piece: nn.Module | Tensor) -> list[Tensor]:
+    if isinstance(piece, nn.Module):
+        return list(piece.parameters())
+    return [piece] if isinstance(piece, nn.Parameter) else []
+
+
+def _buffers(piece: nn.Module | Tensor) -> list[Tensor]:
+    if isinstance(piece, nn.Module):
+        return list(piece.buffers())
+    return [] if isinstance(piece, nn.Parameter) else [piece]
+
+
+def _pieces(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module | Tensor]]:
+    """Units, normalisations, single parameters and buffers, in order."""
+    for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+        yield below(path, name), tensor
     for name, child in module.named_children():
         inside = below(path, name)
         if isinstance(child, ROWS) or _holds_blocks(child):

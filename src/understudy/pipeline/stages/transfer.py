@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Annotated, Any, Literal, final
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import nn
 
 from understudy.batch import IGNORE_INDEX, Batch
@@ -26,11 +28,21 @@ from understudy.sources.loader import Loader
 from understudy.sources.model_specs import AnyModel, ModelSpec
 from understudy.sources.models import describe
 from understudy.sources.splits import Split, Subset
-from understudy.spec import refuse
+from understudy.spec import digest, refuse
 from understudy.teachers import ModuleTeacher
-from understudy.transfer import Tuning
+from understudy.transfer import Tuning, units_of
 from understudy.transfer.probe import put_probe
-from understudy.transfer.sources import Head, Source, heads_of, scratch_network, source_network
+from understudy.transfer.sources import (
+    Head,
+    Source,
+    body_of,
+    heads_of,
+    kept_units,
+    scratch_network,
+    source_network,
+    with_units,
+)
+from understudy.transfer.tuning import frozen_names
 from understudy.views import Views
 
 BEFORE = "before"
@@ -52,6 +64,10 @@ class Transfer(Stage):
     head: Head = "auto"
     """`keep` the last layer, which needs the same classes in the same order; a `new` one with random weights; `auto`
     keeps a saved model's where the classes are the same."""
+    units: Annotated[int, Field(ge=0)] | None = None
+    """Only so many units of the source, counted from the inputs, keep their weights; all behind them begin at random,
+    and so does the head. With as many under `tuning.freeze` it says how far the source's layers suit these data as they
+    are, without how far they do to begin with (Yosinski et al. 2014). All when left out."""
     tuning: Tuning = Tuning()
     """What is frozen, what trains more slowly, what begins later, and what is held near where it was."""
     objective: tuple[AnyMethod, ...] | None = None
@@ -72,7 +88,8 @@ class Transfer(Stage):
 
     @model_validator(mode="after")
     def _consistent(self) -> Transfer:
-        refuse(asking_problems(self.objective or (), "source" if self._asks_source else None))
+        asking = asking_problems(self.objective or (), "source" if self._asks_source else None)
+        refuse([*asking, *self._unit_problems()])
         return self
 
     @property
@@ -80,8 +97,15 @@ class Transfer(Stage):
         """The source's."""
         return self.model
 
+    @property
+    def wanted_head(self) -> Head:
+        """Whose head it begins with; where not all units are kept, always a new one."""
+        return self.head if self.units is None else "new"
+
     def run(self, context: Context) -> dict[str, Any]:
         """Leave the model in the stage's directory, the control in ``control/`` and the source in ``before/``.
+
+        Where only some units of the source are kept, ``before/`` is left out: nothing of it was the source as it is.
 
         Raises:
             InputError: when the source cannot be had or does not fit; nothing was trained.
@@ -91,7 +115,9 @@ class Transfer(Stage):
         split = context.data.train.subset(subset, context.seed)
         labelled = split.select((split.targets != IGNORE_INDEX).nonzero().flatten())
         seen = split if self._asks_source else labelled
-        self._keep_source(context, labelled)
+        kept = self._kept(context)
+        if kept is None:
+            self._keep_source(context, labelled)
         objective = Objective(self.objective or (context.task.supervised,))
         train = partial(train_model, context, shown=Shown(self.views))
         control = None
@@ -127,11 +153,13 @@ class Transfer(Stage):
         return {
             **comparison_record(context, model, control, findings),
             "models": {
-                "student": ".",
+                # What stands beside a student is its control; without one, the models of the other stages do.
+                "student" if self.control or kept is None else "model": ".",
                 **({BEFORE: BEFORE} if (context.directory.path / BEFORE / "model.json").is_file() else {}),
                 **({CONTROL: CONTROL} if control else {}),
             },
-            "description": f"trained on from {describe(self.model)}",
+            "description": self._described(kept),
+            **({"kept": kept} if kept is not None else {}),
             "control_lacks": "the source's weights",
             "data": subset.describe(context.data.train),
         }
@@ -140,18 +168,66 @@ class Transfer(Stage):
     def _asks_source(self) -> bool:
         return any(term.needs_teacher for term in self.objective or ())
 
+    def _unit_problems(self) -> list[tuple[tuple[str | int, ...], str]]:
+        """What cannot be asked of a network that is the source only in part."""
+        if self.units is None:
+            return []
+        problems: list[tuple[tuple[str | int, ...], str]] = []
+        if self.head == "keep":
+            message = "with units only the first ones are kept, and the head begins at random; leave head out"
+            problems.append((("head",), message))
+        freeze = self.tuning.freeze
+        if freeze == "body" or (isinstance(freeze, int) and freeze > self.units):
+            message = (
+                f"{freeze} would freeze what begins at random; freeze {self.units} units at most, as many as are kept"
+            )
+            problems.append((("tuning", "freeze"), message))
+        return problems
+
+    def _kept(self, context: Context) -> dict[str, Any] | None:
+        """What there is to record about the units of the source, as JSON; None where all of it is kept.
+
+        Raises:
+            InputError: for more units than there are.
+        """
+        if self.units is None:
+            return None
+        source = self._source(context, next(iter(evaluation_loader(context, "validation"))))
+        frozen = frozen_names(self.tuning.freeze, source.network, units_of(source.network))
+        kept = kept_units(source, self.units)
+        # What may differ between the stages of one experiment is left out.
+        alike = self.model_dump(mode="json", exclude={"name", "units", "control", "control_training"})
+        return {
+            "units": len(kept),
+            "frozen": len(list(takewhile(lambda unit: {*unit.parameters} <= frozen, kept))),
+            "of": [unit.name for unit in body_of(source)],
+            "source": describe(self.model),
+            "experiment": digest(alike | {"tuning": self.tuning.model_dump(mode="json", exclude={"freeze"})}),
+        }
+
+    def _described(self, kept: dict[str, Any] | None) -> str:
+        if kept is None:
+            return f"trained on from {describe(self.model)}"
+        frozen = f", {kept['frozen']} of them frozen" if kept["frozen"] else ""
+        return (
+            f"{kept['units']} of {len(kept['of'])} units kept of {kept['source']}{frozen}, the others begin at random"
+        )
+
     def _source(self, context: Context, example: Batch) -> Source:
         return source_network(
-            self.model, classes=context.data.classes, inputs=example.inputs, task=context.task, head=self.head
+            self.model, classes=context.data.classes, inputs=example.inputs, task=context.task, head=self.wanted_head
         )
 
     def _begin(self, context: Context, example: Batch, *, from_scratch: bool) -> Student:
         source = self._source(context, example)
-        network = source.network
-        if from_scratch:
+        if from_scratch or self.units is not None:
             torch.manual_seed(context.seed)
-            network = scratch_network(self.model, source, classes=context.data.classes, inputs=example.inputs)
-        return Student(network.to(context.process.device), self.model, source.edits, source.fresh)
+            scratch = scratch_network(self.model, source, classes=context.data.classes, inputs=example.inputs)
+            if from_scratch or self.units is None:
+                source = replace(source, network=scratch)
+            else:
+                source = with_units(source, scratch, self.units)
+        return Student(source.network.to(context.process.device), self.model, source.edits, source.fresh)
 
     def _teacher(self, context: Context, split: Split) -> ModuleTeacher:
         torch.manual_seed(context.seed)
