@@ -274,6 +274,7 @@ def test_a_check_finds_too_many_units_with_their_key(source, tmp_path) -> None:
         ("    units: 1\n    head: keep\n", "head"),
         ("    units: 1\n    tuning: {freeze: 2}\n", "tuning.freeze"),
         ("    units: 1\n    tuning: {freeze: body}\n", "tuning.freeze"),
+        ("    units: 1\n    tuning: {lora: {rank: 2}}\n", "tuning.lora"),
         ("    units: -1\n", "units"),
     ],
 )

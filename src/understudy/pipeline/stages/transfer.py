@@ -176,6 +176,9 @@ class Transfer(Stage):
         if self.head == "keep":
             message = "with units only the first ones are kept, and the head begins at random; leave head out"
             problems.append((("head",), message))
+        if self.tuning.lora is not None:
+            message = "the units behind those that are kept begin at random, and lora would leave them so; leave it out"
+            problems.append((("tuning", "lora"), message))
         freeze = self.tuning.freeze
         if freeze == "body" or (isinstance(freeze, int) and freeze > self.units):
             message = (
