@@ -23,6 +23,7 @@ from understudy.sources.data import DataSpec, load_data
 from understudy.sources.loader import Loader
 from understudy.sources.model_specs import ArtifactModel
 from understudy.tasks import Classification
+from understudy.transfer.sources import scratch_network, source_network
 
 CLASSES = tuple(map(str, range(5)))
 MODEL = "{source: understudy, name: mlp, arguments: {hidden: [32, 16]}}"
@@ -202,6 +203,16 @@ def still(text: str) -> str:
     return TRANSFER.replace("kind: adam, lr: 1e-3", "kind: sgd, lr: 0.0") + text
 
 
+def from_scratch(source: Path, *, seed: int) -> dict[str, torch.Tensor]:
+    """The weights of the same network for ten classes, at random."""
+    data, task = load_data(DataSpec(source="sklearn/digits"), task=Classification()), Classification()
+    inputs = next(iter(Loader(data.train, batch_size=2, shuffle=False))).inputs
+    model = ArtifactModel(path=str(source))
+    known = source_network(model, classes=data.classes, inputs=inputs, task=task, head="new")
+    torch.manual_seed(seed)
+    return scratch_network(model, known, classes=data.classes, inputs=inputs).state_dict()
+
+
 def test_only_the_first_units_keep_their_weights(source, tmp_path) -> None:
     stages = ran(still("    units: 1\n") + EVALUATE, source, tmp_path)
     told = record(stages / "tuned")
@@ -209,12 +220,14 @@ def test_only_the_first_units_keep_their_weights(source, tmp_path) -> None:
     assert told["description"] == "1 of 2 units kept of mlp 32-16, the others begin at random"
     assert told["kept"]["of"] == ["hidden1", "hidden2"]
     assert (told["kept"]["units"], told["kept"]["frozen"], told["kept"]["source"]) == (1, 0, "mlp 32-16")
-    old, new, scratch = (
+    old, new, control = (
         load_artifact(place).module.state_dict()
         for place in (source, stages / "tuned/seed-0", stages / "tuned/seed-0/control")
     )
+    scratch = from_scratch(source, seed=0)
     for name in new:
         assert torch.equal(new[name], (old if name.startswith("hidden1") else scratch)[name]), name
+        assert torch.equal(control[name], scratch[name]), name
     assert not torch.equal(old["hidden1.weight"], scratch["hidden1.weight"])
 
 
