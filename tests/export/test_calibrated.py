@@ -13,6 +13,7 @@ from conformance.digits_network import trained_digits
 from understudy.errors import InputError
 from understudy.export.calibrated import onnxruntime_int8
 from understudy.foreign import quiet
+from understudy.runtimes.onnxruntime import exact_session
 
 
 def written(network, x, path):
@@ -43,7 +44,7 @@ def tiny(tmp_path_factory):
 def operators(path, folder):
     options = ort.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(folder / "optimised.onnx"), 3
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = exact_session(path, options)
     return session, Counter(node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from understudy.errors import InputError
 from understudy.export.dynamic import DynamicInt8, dynamic_int8
 from understudy.foreign import quiet
+from understudy.runtimes.onnxruntime import exact_session
 
 
 class Reader(nn.Module):
@@ -78,7 +79,7 @@ def written(network, path, x=None):
 def opened(path, folder):
     options = ort.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(folder / "optimised.onnx"), 3
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = exact_session(path, options)
     return session, Counter(node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node)
 
 

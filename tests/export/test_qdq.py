@@ -14,6 +14,7 @@ from understudy.edits.nncf_library import nncf_library
 from understudy.errors import InputError
 from understudy.export.qdq import quantized_onnx, rewrite_qdq
 from understudy.foreign import quiet
+from understudy.runtimes.onnxruntime import exact_session
 
 pytestmark = pytest.mark.e2e
 INTEGER = {"QLinearConv", "QLinearAdd", "QLinearGlobalAveragePool", "QGemm", "NhwcMaxPool", "Flatten", "Transpose"}
@@ -43,7 +44,7 @@ def quantized(nncf, digits, *, preset="MIXED", **settings):
 def answers(path, x, optimised):
     options = ort.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = str(optimised), 3
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = exact_session(path, options)
     found = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
     return found, Counter(node.op_type for node in onnx.load(optimised).graph.node)
 

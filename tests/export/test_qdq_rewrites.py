@@ -9,6 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from understudy.export.qdq import rewrite_qdq
+from understudy.runtimes.onnxruntime import exact_session
 
 RANDOM = np.random.default_rng(0)
 
@@ -42,7 +43,7 @@ def run(path, x, *, optimised=None):
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     else:
         options.optimized_model_filepath = str(optimised)
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    return exact_session(path, options).run(None, {"x": x})[0]
 
 
 def rewritten(path, x, runtime="onnxruntime"):

@@ -15,6 +15,7 @@ from understudy.export import export
 from understudy.export.qdq import quantized_onnx
 from understudy.export.tensorrt import tensorrt_problems, trtexec_line
 from understudy.foreign import quiet
+from understudy.runtimes.onnxruntime import exact_session
 from understudy.tasks import Classification
 
 BODY = """
@@ -200,7 +201,7 @@ def test_what_nncf_has_quantized_fits_and_predicts_the_same(digits, tmp_path, pr
     quantized_onnx(network, [digits.test[:2]], path, runtime="tensorrt")
     assert tensorrt_problems(path) == []
     assert "--optShapes=input:8x1x8x8" in trtexec_line(path)
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = exact_session(path, ort.SessionOptions())
     received = torch.from_numpy(session.run(None, {"input": digits.test.numpy()})[0])
     with torch.no_grad():
         expected = network(digits.test)

@@ -19,6 +19,7 @@ from understudy.edits.nncf_library import is_quantized, nncf_library
 from understudy.errors import InputError
 from understudy.export import qdq_activations, qdq_weights
 from understudy.export.blame import blamed
+from understudy.export.qdq_graph import array, constant, nodes_of
 from understudy.extras import imported
 from understudy.files import replacing
 from understudy.foreign import quiet
@@ -153,9 +154,22 @@ def _save(model: Any, path: Path, runtime: Int8Runtime) -> None:
         rewrite(model.graph)
     for tidy in (passes.RemoveUnusedNodesPass(), passes.DeduplicateInitializersPass(), passes.TopologicalSortPass()):
         tidy(model)
+    _part_zero_points(model.graph)
     passes.CheckerPass()(model)
     with replacing(path) as temporary:
         ir.save(model, str(temporary))
+
+
+def _part_zero_points(graph: Any) -> None:
+    """Give each weight zero points of its own: ONNX Runtime's exact sums (no VNNI) cannot begin with shared ones."""
+    taken: set[str] = set()
+    for node in nodes_of(graph, "DequantizeLinear"):
+        integers, zeros = node.inputs[0], node.inputs[2] if len(node.inputs) > 2 else None
+        if array(integers) is None or (values := array(zeros)) is None:
+            continue
+        if zeros.name in taken:
+            node.replace_input_with(2, constant(graph, f"{integers.name}.zero_point", values))
+        taken.add(zeros.name)
 
 
 def plain_quantizers(network: nn.Module, example: Sequence[Tensor]) -> nn.Module:

@@ -42,9 +42,7 @@ class OnnxSession:
         options.log_severity_level = _ERRORS_ONLY
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if shares else "1")
         try:
-            self._session = runtime.InferenceSession(
-                str(path), options, providers=_providers(device, runtime.get_available_providers())
-            )
+            self._session = exact_session(path, options, _providers(device, runtime.get_available_providers()))
         except Exception as error:  # each failure of ONNX Runtime is of a class of its own
             raise InputError(f"{path} cannot be run by ONNX Runtime: {reason(error)}") from error
         self.inputs = tuple(_port(node) for node in self._session.get_inputs())
@@ -77,6 +75,28 @@ class OnnxSession:
 
 def _port(node: Any) -> Port:
     return Port(node.name, node.type, tuple(size if isinstance(size, int) else None for size in node.shape))
+
+
+def exact_session(path: Path, options: Any, providers: Sequence[Any] = ("CPUExecutionProvider",)) -> Any:
+    """Open a graph so that its integers are summed exactly, whatever the processor.
+
+    Without VNNI, ONNX Runtime adds pairs of products of unsigned activations and signed weights in 16 bits, and cuts
+    off what does not fit, unless it is asked to be precise; with VNNI that changes nothing. What it does then fails
+    for weights that share a zero point, which one of its optimizers makes of equal ones.
+
+    Args:
+        path: the file.
+        options: ``onnxruntime.SessionOptions``; changed in place.
+        providers: where it may run.
+
+    Returns:
+        An ``onnxruntime.InferenceSession``.
+    """
+    runtime = imported("onnxruntime", extra="export", needed_by="running an ONNX file")
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return runtime.InferenceSession(
+        str(path), options, providers=list(providers), disabled_optimizers=["ConstantSharing"]
+    )
 
 
 def _providers(device: torch.device, available: Sequence[str]) -> list[Any]:
