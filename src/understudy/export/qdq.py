@@ -164,12 +164,12 @@ def _part_zero_points(graph: Any) -> None:
     """Give each weight zero points of its own: ONNX Runtime's exact sums (no VNNI) cannot begin with shared ones."""
     taken: set[str] = set()
     for node in nodes_of(graph, "DequantizeLinear"):
-        integers, zeros = node.inputs[0], node.inputs[2] if len(node.inputs) > 2 else None
-        if array(integers) is None or (values := array(zeros)) is None:
+        integers, values = node.inputs[0], array(node.inputs[2]) if len(node.inputs) > 2 else None
+        if array(integers) is None or values is None:
             continue
-        if zeros.name in taken:
+        if node.inputs[2].name in taken:
             node.replace_input_with(2, constant(graph, f"{integers.name}.zero_point", values))
-        taken.add(zeros.name)
+        taken.add(node.inputs[2].name)
 
 
 def plain_quantizers(network: nn.Module, example: Sequence[Tensor]) -> nn.Module:
