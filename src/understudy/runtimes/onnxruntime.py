@@ -82,7 +82,8 @@ def exact_session(path: Path, options: Any, providers: Sequence[Any] = ("CPUExec
 
     Without VNNI, ONNX Runtime adds pairs of products of unsigned activations and signed weights in 16 bits, and cuts
     off what does not fit, unless it is asked to be precise; with VNNI that changes nothing. What it does then fails
-    for weights that share a zero point, which one of its optimizers makes of equal ones.
+    for weights that share a zero point, which one of its optimizers makes of equal ones; files that share them, which
+    are not ours, are opened without.
 
     Args:
         path: the file.
@@ -94,9 +95,13 @@ def exact_session(path: Path, options: Any, providers: Sequence[Any] = ("CPUExec
     """
     runtime = imported("onnxruntime", extra="export", needed_by="running an ONNX file")
     options.add_session_config_entry("session.x64quantprecision", "1")
-    return runtime.InferenceSession(
-        str(path), options, providers=list(providers), disabled_optimizers=["ConstantSharing"]
-    )
+    try:
+        return runtime.InferenceSession(
+            str(path), options, providers=list(providers), disabled_optimizers=["ConstantSharing"]
+        )
+    except Exception:  # a file of somebody else's, whose weights share zero points, or one that cannot be opened at all
+        options.add_session_config_entry("session.x64quantprecision", "0")
+        return runtime.InferenceSession(str(path), options, providers=list(providers))
 
 
 def _providers(device: torch.device, available: Sequence[str]) -> list[Any]:
