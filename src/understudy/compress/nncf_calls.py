@@ -139,8 +139,17 @@ def converted(traced: Traced, *, mode: Mode, leave: Collection[str], activations
             preset=presets[activations],
             model_type=nncf.ModelType.TRANSFORMER if traced.attends else None,
             ignored_scope=left,
-            advanced_parameters=nncf.AdvancedQuantizationParameters(batchwise_statistics=not traced.one_by_one),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                batchwise_statistics=not traced.one_by_one, overflow_fix=_overflow_fix(nncf)
+            ),
         )
+
+
+def _overflow_fix(nncf: Any) -> Any:
+    """Weights of seven bits where this processor adds pairs of products in 16; otherwise those of the first layer."""
+    ways = nncf.quantization.advanced_parameters.OverflowFix
+    is_x86_without = torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT", "NO AVX")
+    return ways.ENABLE if is_x86_without and not torch.cpu._is_vnni_supported() else ways.FIRST_LAYER
 
 
 @contextmanager
