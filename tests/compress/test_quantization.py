@@ -53,7 +53,12 @@ def test_all_layers_are_rounded_and_the_network_itself_is_as_it_was(capfd) -> No
 
 
 @pytest.mark.e2e
-def test_weights_have_as_many_values_per_channel_as_are_added_exactly() -> None:
+@pytest.mark.parametrize(
+    ("machine", "vnni", "highest"), [("x86_64", True, 127), ("x86_64", False, 64), ("arm64", False, 127)]
+)
+def test_weights_have_as_many_values_per_channel_as_are_added_exactly(monkeypatch, machine, vnni, highest) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("torch.cpu._is_vnni_supported", lambda: vnni)
     network = cnn()
     made = rounded(network).network
     seen = []
@@ -62,7 +67,6 @@ def test_weights_have_as_many_values_per_channel_as_are_added_exactly() -> None:
     )
     far = (made(IMAGES) - network(IMAGES)).abs().max() / network(IMAGES).std()
     (weight,) = seen
-    highest = 127 if torch.cpu._is_vnni_supported() else 64  # seven bits where pairs of products are added in 16
     steps = weight / (weight.abs().amax(1, keepdim=True) / highest)
     torch.testing.assert_close(steps, steps.round(), atol=1e-3, rtol=0)
     assert 0 < far < 0.1

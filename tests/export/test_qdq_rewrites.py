@@ -232,6 +232,10 @@ def test_scales_per_channel_before_a_depthwise_convolution_become_one(tmp_path, 
     assert mul == multiplications * 2  # that of the activation and ours
     vectors = [node for node in model.graph.node if node.op_type == "QuantizeLinear" and node.attribute]
     assert vectors == []
+    stored = [
+        node.input for node in model.graph.node if node.op_type == "DequantizeLinear" and "integers" in node.input[0]
+    ]
+    assert len({names[2] for names in stored}) == len(stored)  # no two share a zero point
 
 
 @pytest.mark.parametrize("points", [np.zeros(8, np.uint8), np.arange(8, dtype=np.uint8)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import platform
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,8 +149,8 @@ def converted(traced: Traced, *, mode: Mode, leave: Collection[str], activations
 def _overflow_fix(nncf: Any) -> Any:
     """Weights of seven bits where this processor adds pairs of products in 16; otherwise those of the first layer."""
     ways = nncf.quantization.advanced_parameters.OverflowFix
-    is_x86_without = torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT", "NO AVX")
-    return ways.ENABLE if is_x86_without and not torch.cpu._is_vnni_supported() else ways.FIRST_LAYER
+    is_x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return ways.ENABLE if is_x86 and not torch.cpu._is_vnni_supported() else ways.FIRST_LAYER
 
 
 @contextmanager
