@@ -47,6 +47,17 @@ def test_around_the_blocks_the_student_stays_the_teacher(tmp_path) -> None:
     assert (told["teacher"], set(told["models"])) == (["big"], {"student", "control"})
 
 
+def test_the_teachers_blocks_take_part(tmp_path) -> None:
+    blocks = []
+    for start in ("0.5", "1.0"):  # with 1.0 every block is the student's from the first step on
+        (folder := tmp_path / start).mkdir()
+        (folder / "recipe.yaml").write_text(RECIPE.replace("start: 0.5", f"start: {start}"))
+        run(load_recipe(folder / "recipe.yaml"), folder / "run", progress=SilentProgress())
+        student = load_artifact(folder / "run/stages/small/seed-0").module
+        blocks.append(student.state_dict()["stage2.block1.first.conv.weight"])
+    assert not torch.equal(*blocks)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
