@@ -1,13 +1,14 @@
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from understudy import SoftTargets
 from understudy.errors import InputError, RunError, UnderstudyError, listing, nearest
-from understudy.spec import digest
+from understudy.spec import Spec, digest
 
 
 def test_a_spec_is_frozen_strict_and_equal_by_content() -> None:
@@ -27,6 +28,19 @@ def test_the_digest_depends_on_content_only() -> None:
     assert digest({"a": 1}) != digest({"a": 2})
     assert SoftTargets(temperature=2).digest() == SoftTargets(temperature=2.0).digest()
     assert SoftTargets(temperature=2).digest() != SoftTargets(temperature=2.1).digest()
+
+
+def test_a_key_that_a_later_version_adds_and_nobody_sets_changes_no_digest() -> None:
+    class Former(Spec):
+        arguments: dict[str, Any]
+
+    class Later(Former):
+        added: int | None = None
+
+    arguments = {"given": None}
+    assert Later(arguments=arguments).digest() == Former(arguments=arguments).digest()
+    assert Later(arguments=arguments, added=1).digest() != Former(arguments=arguments).digest()
+    assert Former(arguments=arguments).digest() != Former(arguments={}).digest()
 
 
 @pytest.mark.e2e

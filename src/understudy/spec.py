@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
@@ -15,9 +16,16 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
+    def asked(self) -> dict[str, Any]:
+        """What was asked for, as JSON, without the keys that are None.
+
+        A key that a later version adds, and nobody has set, changes no digest, and makes no training begin anew.
+        """
+        return self.model_dump(mode="json", exclude_none=True)
+
     def digest(self) -> str:
         """A short hash of the content, equal for equal values in any process (first 16 hex digits of SHA-256)."""
-        return digest(self.model_dump(mode="json"))
+        return digest(self.asked())
 
 
 def refuse(problems: Sequence[tuple[tuple[str | int, ...], str]]) -> None:

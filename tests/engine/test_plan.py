@@ -112,3 +112,24 @@ def test_compiled_gives_the_same_and_leaves_a_plain_module():
     plan = fit(distiller, batches, training, progress=SilentProgress()).plan
     assert set(plan.student.timings_ms) == {"unchanged fp32", "unchanged fp32 compiled"}
     assert student._compiled_call_impl is None
+
+
+@pytest.mark.parametrize(("slowness", "warned"), [(10.0, True), (0.5, False)])
+def test_a_precision_that_was_asked_for_is_kept_and_its_price_said(monkeypatch, slowness, warned):
+    """Processors without bfloat16 emulate it, ten times slower than float32."""
+    monkeypatch.setattr(
+        "understudy.engine.plan._time", lambda work, choice, deadline: slowness if choice.precision == "bf16" else 1.0
+    )
+    plan = probe(
+        convolutional(),
+        None,
+        task=TASK,
+        batch=images,
+        precision="bf16",
+        execution=Execution(),
+        steps=10_000,
+    )
+    assert plan.student.precision == "bf16"
+    assert plan.student.timings_ms["contiguous fp32"] == 1.0
+    assert ("bf16 takes 10.0 times as long as fp32 here" in plan.describe()) is warned
+    assert ("{precisions: [bf16]}" in plan.describe()) is warned

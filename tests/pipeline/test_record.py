@@ -122,6 +122,10 @@ def test_what_is_recorded_is_not_asked_again_and_the_rest_of_the_run_goes_on(cop
     assert "**student**: learnt from recorded answers, those of stage answers" in text
 
 
+def test_saying_the_seed_that_a_stage_has_anyway_repeats_nothing(copy):
+    assert all("nothing has changed, skipped" in line for line in go(copy, "stages.answers.seed=0"))
+
+
 def test_students_of_other_seeds_and_with_more_epochs_than_views_see_what_was_recorded(copy):
     """A view that was not recorded, or of another seed, is refused by the teacher itself."""
     once = ("stages.teacher.seed=0", "stages.answers.seed=0")

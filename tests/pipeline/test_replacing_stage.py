@@ -8,7 +8,7 @@ import torch
 from understudy.engine import SilentProgress
 from understudy.pipeline.run import run
 from understudy.recipe.joining import joining_problems
-from understudy.recipe.loading import load_recipe, parse_recipe
+from understudy.recipe.loading import parse_recipe
 from understudy.recipe.problems import RecipeError
 from understudy.sources import load_artifact
 
@@ -34,9 +34,7 @@ stages:
 
 
 def test_around_the_blocks_the_student_stays_the_teacher(tmp_path) -> None:
-    path = tmp_path / "recipe.yaml"
-    path.write_text(RECIPE)
-    run(load_recipe(path), tmp_path / "run", progress=SilentProgress())
+    run(parse_recipe(RECIPE), tmp_path / "run", progress=SilentProgress())
     places = {name: tmp_path / f"run/stages/{name}/seed-0" for name in ("big", "small")}
     big, small, control = (load_artifact(place).module for place in (*places.values(), places["small"] / "control"))
     assert torch.equal(small.state_dict()["stem.0.conv.weight"], big.state_dict()["stem.0.conv.weight"])
@@ -50,10 +48,10 @@ def test_around_the_blocks_the_student_stays_the_teacher(tmp_path) -> None:
 def test_the_teachers_blocks_take_part(tmp_path) -> None:
     blocks = []
     for start in ("0.5", "1.0"):  # with 1.0 every block is the student's from the first step on
-        (folder := tmp_path / start).mkdir()
-        (folder / "recipe.yaml").write_text(RECIPE.replace("start: 0.5", f"start: {start}"))
-        run(load_recipe(folder / "recipe.yaml"), folder / "run", progress=SilentProgress())
-        student = load_artifact(folder / "run/stages/small/seed-0").module
+        out = run(
+            parse_recipe(RECIPE.replace("start: 0.5", f"start: {start}")), tmp_path / start, progress=SilentProgress()
+        )
+        student = load_artifact(out / "stages/small/seed-0").module
         blocks.append(student.state_dict()["stage2.block1.first.conv.weight"])
     assert not torch.equal(*blocks)
 

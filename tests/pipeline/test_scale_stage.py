@@ -1,6 +1,7 @@
 """The stage that makes a smaller copy of a model."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from understudy.engine import SilentProgress
 from understudy.pipeline.run import run
 from understudy.recipe.joining import joining_problems
-from understudy.recipe.loading import load_recipe, parse_recipe
+from understudy.recipe.loading import parse_recipe
 from understudy.recipe.problems import RecipeError
 from understudy.sources import load_artifact
 
@@ -33,11 +34,8 @@ STEM = "stem.0.conv.weight"
 TAUGHT = "    recovery: {training: {<<: *training, steps: 5}}\n"
 
 
-def ran(text: str, folder):
-    path = folder / "recipe.yaml"
-    path.write_text(text)
-    run(load_recipe(path), folder / "run", progress=SilentProgress())
-    return folder / "run/stages"
+def ran(text: str, out: Path) -> Path:
+    return run(parse_recipe(text), out, progress=SilentProgress()) / "stages"
 
 
 def test_a_copy_begins_with_the_weights_of_what_stayed(tmp_path) -> None:
@@ -63,13 +61,9 @@ def test_it_learns_from_the_model_and_its_control_alone(tmp_path) -> None:
 
 
 def test_random_weights_are_those_of_the_seed_and_not_the_models(tmp_path) -> None:
-    weights = []
-    for number in range(2):
-        (folder := tmp_path / str(number)).mkdir()
-        stages = ran(RECIPE + "    weights: random\n", folder)
-        weights.append(load_artifact(stages / "small/seed-0").module.state_dict())
-    (other := tmp_path / "taken").mkdir()
-    taken = load_artifact(ran(RECIPE, other) / "small/seed-0").module.state_dict()
+    drawn = RECIPE + "    weights: random\n"
+    runs = [ran(text, tmp_path / name) for name, text in (("one", drawn), ("two", drawn), ("taken", RECIPE))]
+    *weights, taken = (load_artifact(stages / "small/seed-0").module.state_dict() for stages in runs)
     matrices = [name for name, tensor in taken.items() if tensor.ndim > 1]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in taken)
     assert not any(torch.equal(weights[0][name], taken[name]) for name in matrices)

@@ -219,6 +219,9 @@ def _choose(work: Probed, fixed: Choice, allowed: tuple[Precision, ...], executi
 
         with suppress(TorchDynamoException):  # what cannot be compiled, such as rounded numbers, is executed without
             best = _faster(work, best, best.model_copy(update={"compiled": True}), timings, float("inf"))
+    if fixed.precision != "fp32" and timings:  # asked for, and so not to be chosen away; but one should know its price
+        plain = best.model_copy(update={"precision": "fp32"})
+        timings[plain.label] = round(_time(work, plain, deadline), 3)
     return best.model_copy(update={"timings_ms": timings})
 
 
@@ -296,4 +299,16 @@ def _synchronize(module: nn.Module) -> None:
 
 def _shown(whose: str, choice: Choice) -> str:
     seen = ", ".join(f"{label} {ms:.1f} ms" for label, ms in choice.timings_ms.items())
-    return f"{whose} {choice.label}" + (f" (tried: {seen})" if seen else "")
+    return f"{whose} {choice.label}" + (f" (tried: {seen})" if seen else "") + _price(choice)
+
+
+def _price(choice: Choice) -> str:
+    """A word on a precision that was asked for and is slower than float32, as on processors that only emulate it."""
+    plain = choice.timings_ms.get(choice.model_copy(update={"precision": "fp32"}).label)
+    if plain is None or plain >= MARGIN * choice.timings_ms[choice.label]:
+        return ""
+    times = choice.timings_ms[choice.label] / plain
+    return (
+        f"; {choice.precision} takes {times:.1f} times as long as fp32 here: leave `precision` out, "
+        f"and let `execution: {{precisions: [{choice.precision}]}}` take it only where it is faster"
+    )

@@ -93,9 +93,8 @@ def _run_stage(
         return
     key = digest(
         {
-            "stage": stage.model_dump(mode="json"),
-            "seed": own_seed,
-            "task": recipe.task.model_dump(mode="json"),
+            "stage": {**stage.asked(), "seed": own_seed},
+            "task": recipe.task.asked(),
             "data": data.fingerprint,
             "needs": {name: digests[name, other] for name, other in needs.items()},
             **({"outside": stage.outside} if stage.outside else {}),
