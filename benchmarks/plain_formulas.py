@@ -39,6 +39,12 @@ def reverse_kl(seen: Seen):
     return t * t * kl(soft(seen.teacher, t), soft(seen.student, t))
 
 
+def skew_kl(seen: Seen):
+    beta = seen.method.beta
+    student, teacher = seen.student.softmax(1), seen.teacher.softmax(1)
+    return F.kl_div((beta * teacher + (1 - beta) * student).log(), teacher, reduction="batchmean")
+
+
 def jensen_shannon(seen: Seen):
     beta = seen.method.beta
     student, teacher = seen.student.softmax(1), seen.teacher.softmax(1)
@@ -159,6 +165,7 @@ ON_LOGITS = (
     cross_entropy,
     soft_targets,
     reverse_kl,
+    skew_kl,
     jensen_shannon,
     total_variation,
     logit_mse,

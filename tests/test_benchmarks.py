@@ -105,6 +105,15 @@ def test_method_time(tmp_path):
     assert f"Goal not met: {', '.join(kind for kind in kinds if kind in missed) or 'none'}." in text
 
 
+def test_head_loss(tmp_path):
+    cases = quick("head_loss", tmp_path)["cases"]
+    assert [case["name"] for case in cases] == [
+        f"{divergence}: {unit}" for divergence in ("kl", "jensen_shannon") for unit in ("seconds", "MiB")
+    ]
+    assert all(case["rounds"].keys() == {"plain", "checkpointed", "closed form"} for case in cases)
+    assert [goal["at_most"] for case in cases for goal in case["goals"]] == [0.9, 0.1, 0.6, 0.05]
+
+
 def test_start_time(tmp_path):
     (case,) = quick("start_time", tmp_path)["cases"]
     assert case["rounds"].keys() == {"understudy --help", "import understudy", "python -c pass"}

@@ -18,6 +18,7 @@ from understudy import (
     Knowledge,
     ReverseKl,
     SimilarityPreserving,
+    SkewKl,
     SoftTargets,
     TotalVariation,
 )
@@ -99,6 +100,11 @@ def jensen_shannon(student: list[Tensor], teacher: list[Tensor], method) -> Tens
     return method.beta * forward_kl(mixture, teacher, method) + (1 - method.beta) * forward_kl(mixture, student, method)
 
 
+def skew_kl(student: list[Tensor], teacher: list[Tensor], method) -> Tensor:
+    mixture = [method.beta * q + (1 - method.beta) * p for p, q in zip(student, teacher, strict=True)]
+    return forward_kl(mixture, teacher, method)
+
+
 def total_variation(student: list[Tensor], teacher: list[Tensor], method) -> Tensor:
     return sum((p - q).abs() for p, q in zip(student, teacher, strict=True)) / 2
 
@@ -107,6 +113,7 @@ CASES = [
     (SoftTargets(temperature=4.0), forward_kl),
     (SoftTargets(temperature=1.0), forward_kl),
     (ReverseKl(temperature=2.0), reverse_kl),
+    (SkewKl(beta=0.3, temperature=2.5), skew_kl),
     (JensenShannon(beta=0.3, temperature=2.5), jensen_shannon),
     (TotalVariation(), total_variation),
 ]
@@ -178,7 +185,7 @@ def test_a_method_about_each_class_is_refused_and_the_others_are_not(method) -> 
         Distiller(student, teacher, term, example=batch())
     assert str(error.value) == (
         f"{term.label} compares each class, and the teacher tells only its 3 likeliest of 9; use soft_targets, "
-        "reverse_kl, jensen_shannon or total_variation, or record all classes (leave `top` out)"
+        "reverse_kl, skew_kl, jensen_shannon or total_variation, or record all classes (leave `top` out)"
     )
 
 
@@ -186,6 +193,7 @@ def test_which_methods_can_be_merged_is_known() -> None:
     assert {method for method in NEEDY if method().merges_at is not None} == {
         SoftTargets,
         ReverseKl,
+        SkewKl,
         JensenShannon,
         TotalVariation,
     }

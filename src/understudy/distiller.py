@@ -233,8 +233,8 @@ def _check_kept(term: Method, teacher: Knowledge) -> None:
     if term.merges_at is None:
         raise InputError(
             f"{term.label} compares each class, and the teacher tells only its {teacher.logits.shape[-1]} likeliest of "
-            f"{teacher.top.classes}; use soft_targets, reverse_kl, jensen_shannon or total_variation, or record all "
-            "classes (leave `top` out)"
+            f"{teacher.top.classes}; use soft_targets, reverse_kl, skew_kl, jensen_shannon or total_variation, or "
+            "record all classes (leave `top` out)"
         )
     if term.merges_at not in teacher.top.tails:
         known = ", ".join(f"{temperature:g}" for temperature in sorted(teacher.top.tails))

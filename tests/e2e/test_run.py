@@ -105,6 +105,22 @@ def test_the_same_command_again_trains_nothing(recipe: Path, finished: Path) -> 
     assert "skipped" in again.stderr
 
 
+def test_a_part_of_it_is_run_and_the_rest_another_time(recipe: Path, tmp_path: Path) -> None:
+    part = understudy("run", str(recipe), "--out", str(tmp_path), "--only", "student", "--set", "seeds=[0]")
+    assert part.returncode == 0, part.stderr
+    assert sorted(path.name for path in (tmp_path / "stages").iterdir()) == ["student", "teacher"]
+    assert "stage 'comparison' has not run yet" in part.stdout + part.stderr
+    whole = understudy("run", str(recipe), "--out", str(tmp_path), "--set", "seeds=[0]")
+    assert whole.returncode == 0, whole.stderr
+    assert [line for line in whole.stderr.splitlines() if "skipped" in line] == [
+        "teacher, seed 7: nothing has changed, skipped",
+        "student, seed 0: nothing has changed, skipped",
+    ]
+    unknown = understudy("run", str(recipe), "--out", str(tmp_path), "--only", "studnet")
+    assert unknown.returncode == 2
+    assert "has no stage 'studnet'; nearest: 'student'; it has 'teacher', 'student', 'comparison'" in unknown.stderr
+
+
 def test_only_what_depends_on_a_change_runs_again(recipe: Path, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "copy"
     subprocess.run(["cp", "-r", str(finished), str(out)], check=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ import typer
 from understudy.cli.failures import InterruptedRunError
 from understudy.cli.output import AsJson
 from understudy.cli.results import show_results
-from understudy.errors import InputError
+from understudy.errors import InputError, listing, nearest
 
 if TYPE_CHECKING:
     from understudy.recipe.schema import Recipe
@@ -38,16 +39,22 @@ def run_recipe(
     recipe: RecipeFile,
     overrides: Overrides = None,
     out: RunFolder = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only", metavar="STAGE", help="Run only this stage and what it needs. May be given several times."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe: train, distill, measure, report.
 
     Stages that are done and whose inputs did not change are skipped; an interrupted run goes on from its last
-    checkpoint when the same command is given again.
+    checkpoint when the same command is given again, and one that was run in part with --only, from there.
 
     Example: [bold]understudy run recipe.yaml --set stages.student.training.epochs=5 --out runs/try[/bold]
     """
-    directory = run_file(recipe, overrides or [], out)
+    directory = run_file(recipe, overrides or [], out, only=partial(_named, names=only) if only else None)
     if is_main_process():
         show_results(directory, as_json=as_json)
 
@@ -91,6 +98,19 @@ def run_file(
         )
     except KeyboardInterrupt as error:
         raise InterruptedRunError("\nInterrupted. The same command goes on from the last checkpoint.") from error
+
+
+def _named(recipe: Recipe, names: list[str]) -> list[str]:
+    """The same names.
+
+    Raises:
+        InputError: for one that no stage has.
+    """
+    known = [stage.name for stage in recipe.stages]
+    for name in names:
+        if name not in known:
+            raise InputError(f"{recipe.name} has no stage {name!r}{nearest(name, known)}; it has {listing(known)}")
+    return names
 
 
 def leave_recipe(text: str, directory: Path) -> Path:

@@ -17,6 +17,7 @@ from understudy.functional.divergences import (
     kl_divergence,
     logit_mse_loss,
     reverse_kl_loss,
+    skew_kl_loss,
     soft_target_loss,
     total_variation_loss,
 )
@@ -66,13 +67,16 @@ from understudy.functional.top_classes import merged_logits, tail_logit
 from understudy.functional.transferability import centred_kernel_alignment, log_maximum_evidence
 from understudy.functional.transformers import attention_map_loss, patient_loss, self_relation_loss
 from understudy.functional.virtual_teacher import virtual_teacher_loss
+from understudy.functional.vocabulary import Head, checkpointed_head_loss, head_divergence_loss
 
 __all__ = [
+    "Head",
     "activation_boundary_loss",
     "attention_map_loss",
     "attention_transfer_loss",
     "centred_kernel_alignment",
     "channel_wise_loss",
+    "checkpointed_head_loss",
     "class_activation_maps",
     "class_attention_loss",
     "conditional_target_loss",
@@ -90,6 +94,7 @@ __all__ = [
     "factor_transfer_loss",
     "fsp_loss",
     "gradient_norm_weights",
+    "head_divergence_loss",
     "hierarchical_context_loss",
     "hint_loss",
     "imbalance",
@@ -122,6 +127,7 @@ __all__ = [
     "self_relation_loss",
     "sigmoid_target_loss",
     "similarity_preserving_loss",
+    "skew_kl_loss",
     "soft_target_loss",
     "statistics_gap",
     "svd_factors",

@@ -180,6 +180,53 @@ def jensen_shannon_loss(
     return temperature**2 * masked_mean(divergence, mask=mask, total=total)
 
 
+def skew_kl_loss(
+    student_logits: Float[Tensor, "*positions classes"],
+    teacher_logits: Float[Tensor, "*positions classes"],
+    *,
+    beta: float = 0.1,
+    temperature: float = 1.0,
+    mask: Bool[Tensor, "*positions"] | None = None,
+    total: Float[Tensor, ""] | None = None,
+) -> Float[Tensor, ""]:
+    r"""Distillation by the skewed divergence, averaged over positions.
+
+    .. math:: \tau^2 \, \mathrm{KL}(p^T \| m), \quad m = \beta p^T + (1 - \beta) p^S
+
+    The teacher's share of the mixture bounds both the value and the gradient where the student finds impossible what
+    the teacher finds likely. Computed in log space.
+
+    Args:
+        student_logits: (..., classes), unnormalised; the gradient goes here.
+        teacher_logits: the same shape; a constant of the loss, which gives it no gradient.
+        beta: the teacher's share of the mixture, in (0, 1); the paper's :math:`\alpha`.
+        temperature: :math:`\tau > 0` divides both logits.
+        mask: which positions count; None means all.
+        total: see :func:`masked_mean`.
+
+    Returns:
+        A scalar.
+
+    Scale:
+        Summed over classes, averaged over the positions that count, in nats times :math:`\tau^2`. 0 at equality, at
+        most :math:`-\tau^2 \log \beta`; it tends to the divergence of the soft targets for :math:`\beta \to 0`.
+
+    Example:
+        >>> student = torch.tensor([[0.0, 0.0]])
+        >>> teacher = torch.tensor([[0.0, 1.0986123]])  # probabilities 1/4 and 3/4
+        >>> skew_kl_loss(student, teacher)
+        tensor(0.1049)
+
+    References:
+        Ko, Kim, Chen, Yun: DistiLLM, ICML 2024 (arXiv:2402.03898), eq. 3.
+    """
+    student = F.log_softmax(precise(student_logits) / temperature, dim=-1)
+    teacher = F.log_softmax(precise(teacher_logits.detach()) / temperature, dim=-1)
+    mixture = torch.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
+    divergence = (teacher.exp() * (teacher - mixture)).sum(-1)
+    return temperature**2 * masked_mean(divergence, mask=mask, total=total)
+
+
 def total_variation_loss(
     student_logits: Float[Tensor, "*positions classes"],
     teacher_logits: Float[Tensor, "*positions classes"],

@@ -46,6 +46,7 @@ from understudy.methods.self_distillation import SelfDistillation as SelfDistill
 from understudy.methods.self_relations import SelfRelations as SelfRelations
 from understudy.methods.sigmoid_targets import SigmoidTargets as SigmoidTargets
 from understudy.methods.similarity_preserving import SimilarityPreserving as SimilarityPreserving
+from understudy.methods.skew_kl import SkewKl as SkewKl
 from understudy.methods.soft_targets import SoftTargets as SoftTargets
 from understudy.methods.teacher_free import TeacherFree as TeacherFree
 from understudy.methods.total_variation import TotalVariation as TotalVariation

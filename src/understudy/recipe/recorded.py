@@ -90,7 +90,7 @@ def _classes(term: Method, record: Record) -> Iterator[str]:
     if at is None:
         yield (
             f"{term.label} compares each class, and {record.name!r} keeps only the {keep.top} likeliest; use "
-            "soft_targets, reverse_kl, jensen_shannon or total_variation, or leave `keep.top` out there"
+            "soft_targets, reverse_kl, skew_kl, jensen_shannon or total_variation, or leave `keep.top` out there"
         )
     elif at not in keep.tail_temperatures:
         known = ", ".join(f"{each:g}" for each in keep.tail_temperatures)

@@ -1,0 +1,309 @@
+"""Divergences of language models over large vocabularies, without ever holding the logits of all tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from understudy.functional.geometry import precise
+from understudy.functional.reduction import positive
+
+Divergence = Literal["kl", "reverse_kl", "skew_kl", "jensen_shannon", "total_variation"]
+"""What :func:`head_divergence_loss` knows in closed form."""
+
+_LOGITS_AT_ONCE = 2**20
+"""Logits of one chunk where nobody says how many tokens it has: 4 MiB in float32, which caches hold."""
+
+
+class Head(NamedTuple):
+    r"""A language model's last layer: :math:`z = c \tanh(s (W h + b) / c)`.
+
+    Attributes:
+        weight: (vocabulary, width); the embedding's own where they are tied.
+        bias: (vocabulary,), or None.
+        scale: :math:`s`, which some models multiply their logits by.
+        cap: :math:`c`, the soft cap of the logits; None for none.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    scale: float = 1.0
+    cap: float | None = None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """In float32 or better, whatever the layer itself computes in.
+
+        Args:
+            hidden: (tokens, width).
+        """
+        logits = precise(F.linear(hidden, self.weight, self.bias)) * self.scale
+        return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
+
+    def of(self, vocabulary: int | None) -> Head:
+        """The same for the first so many words only."""
+        bias = self.bias if self.bias is None else self.bias[:vocabulary]
+        return self._replace(weight=self.weight[:vocabulary], bias=bias)
+
+
+def head_divergence_loss(
+    student_hidden: Float[Tensor, "*positions student_width"],
+    student_head: Head,
+    teacher_hidden: Float[Tensor, "*positions teacher_width"],
+    teacher_head: Head,
+    *,
+    divergence: Divergence = "kl",
+    temperature: float = 1.0,
+    beta: float = 0.5,
+    vocabulary: int | None = None,
+    mask: Bool[Tensor, "*positions"] | None = None,
+    total: Float[Tensor, ""] | None = None,
+    chunk: int | None = None,
+) -> Float[Tensor, ""]:
+    r"""A divergence between two language models, from what goes into their last layers, averaged over positions.
+
+    Logits, divergence and gradients are computed for a few tokens at a time, the gradients at once and in closed form,
+    so that no more than one chunk of logits is ever in memory. With :math:`p = p^S, q = p^T` at temperature
+    :math:`\tau`, and the gradient to the student's logits over :math:`\tau`:
+
+    ================= ====================================================== ==========================================
+    divergence        value                                                  gradient
+    ================= ====================================================== ==========================================
+    kl                KL(q || p)                                             p - q
+    reverse_kl        KL(p || q)                                             p (log p/q - KL(p || q))
+    skew_kl           KL(q || m), m = beta q + (1 - beta) p                  (beta - 1) p (q/m - sum p q/m)
+    jensen_shannon    beta KL(q || m) + (1 - beta) KL(p || m)                (1 - beta) p (g - sum p g), g = log p/m
+    total_variation   sum abs(p - q) / 2                                     p (s - sum p s), s = sign(p - q) / 2
+    ================= ====================================================== ==========================================
+
+    Args:
+        student_hidden: (..., student's width), the last hidden states; positions are already those whose next token
+            is meant.
+        student_head: the student's last layer; its weight and bias get gradients.
+        teacher_hidden: (..., teacher's width); a constant of the loss.
+        teacher_head: the teacher's last layer; a constant of the loss.
+        divergence: which one.
+        temperature: :math:`\tau > 0` divides both logits; the loss is multiplied by its square.
+        beta: the teacher's share of the mixture, in (0, 1), where there is one.
+        vocabulary: how many words the tokenizer has; what the layers have beyond is padding, and left out. None:
+            both layers have as many, and all are words.
+        mask: which positions count; nothing is computed for the others.
+        total: see :func:`masked_mean`.
+        chunk: tokens at a time; None: about a million logits.
+
+    Returns:
+        A scalar, the same as the divergence of :mod:`understudy.functional.divergences` of all logits at once. It can
+        be differentiated once.
+
+    Raises:
+        ValueError: when the two layers tell different numbers of words.
+
+    Scale:
+        As of those: 0 at equality, in nats times :math:`\tau^2`; the total variation at most :math:`\tau^2`.
+
+    Example:
+        >>> hidden = torch.tensor([[1.0], [2.0]])
+        >>> flat, steep = Head(torch.tensor([[0.0], [0.0]])), Head(torch.tensor([[0.0], [1.0986123]]))
+        >>> head_divergence_loss(hidden[:1], flat, hidden[:1], steep)  # probabilities 1/4 and 3/4
+        tensor(0.1308)
+
+    References:
+        Wijmans et al.: Cut Your Losses in Large-Vocabulary Language Models, ICLR 2025 (arXiv:2411.09009), for
+        cross-entropy; Hsu et al.: Liger Kernel, 2024 (arXiv:2410.10989), for gradients in the forward pass. Skew KL: Ko
+        et al.: DistiLLM, ICML 2024 (arXiv:2402.03898), eq. 3. The others as in the functions of whole logits.
+    """
+    student_head, teacher_head = _alike(student_head, teacher_head, vocabulary)
+    student, teacher = _valid(student_hidden, teacher_hidden, mask)
+    rule = _Rule(divergence, temperature, beta)
+    summed = _HeadDivergence.apply(
+        student,
+        student_head.weight,
+        student_head.bias,
+        (student_head.scale, student_head.cap),
+        teacher.detach(),
+        teacher_head,  # inside a tuple, and so no part of the graph
+        rule,
+        chunk or max(1, _LOGITS_AT_ONCE // len(student_head.weight)),
+        torch.is_grad_enabled(),
+    )
+    return temperature**2 * summed / positive(summed.new_tensor(len(student)) if total is None else total)
+
+
+def checkpointed_head_loss(
+    per_position: Callable[[Tensor, Tensor], Tensor],
+    student_hidden: Float[Tensor, "*positions student_width"],
+    student_head: Head,
+    teacher_hidden: Float[Tensor, "*positions teacher_width"],
+    teacher_head: Head,
+    *,
+    vocabulary: int | None = None,
+    mask: Bool[Tensor, "*positions"] | None = None,
+    total: Float[Tensor, ""] | None = None,
+    chunk: int | None = None,
+) -> Float[Tensor, ""]:
+    """Any loss of single positions, in chunks whose logits are computed again in the backward pass.
+
+    For what has no closed form in :func:`head_divergence_loss`: a little slower, and as sparing.
+
+    Args:
+        per_position: a value for each position, of the student's and the teacher's logits (tokens, vocabulary).
+        student_hidden: as there.
+        student_head: as there.
+        teacher_hidden: as there.
+        teacher_head: as there.
+        vocabulary: as there.
+        mask: as there.
+        total: as there.
+        chunk: as there.
+
+    Returns:
+        A scalar: the mean of the values.
+
+    Raises:
+        ValueError: when the two layers tell different numbers of words.
+
+    Example:
+        >>> from understudy.functional import kl_divergence
+        >>> hidden = torch.tensor([[1.0], [2.0]])
+        >>> flat, steep = Head(torch.tensor([[0.0], [0.0]])), Head(torch.tensor([[0.0], [1.0986123]]))
+        >>> checkpointed_head_loss(kl_divergence, hidden[:1], flat, hidden[:1], steep)
+        tensor(0.1308)
+
+    References:
+        Chen, Xu, Zhang, Guestrin: Training Deep Nets with Sublinear Memory Cost, 2016 (arXiv:1604.06174).
+    """
+    student_head, teacher_head = _alike(student_head, teacher_head, vocabulary)
+    student, teacher = _valid(student_hidden, teacher_hidden, mask)
+
+    def summed(own: Tensor, answered: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits = teacher_head.logits(answered)
+        return per_position(student_head.logits(own), logits).sum()
+
+    chunk = chunk or max(1, _LOGITS_AT_ONCE // len(student_head.weight))
+    parts = [
+        checkpoint(summed, own, answered, use_reentrant=False) for own, answered in _chunks(student, teacher, chunk)
+    ]
+    value = torch.stack([part for part in parts if isinstance(part, Tensor)]).sum()
+    return value / positive(value.new_tensor(len(student)) if total is None else total)
+
+
+class _Rule(NamedTuple):
+    """A divergence, and how it changes with the student's logits over the temperature."""
+
+    divergence: Divergence
+    temperature: float
+    beta: float
+
+    def __call__(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Value of each position (tokens,) and its gradient (tokens, vocabulary)."""
+        student = F.log_softmax(student_logits / self.temperature, dim=-1)
+        teacher = F.log_softmax(teacher_logits / self.temperature, dim=-1)
+        own = student.exp()
+        if self.divergence == "kl":
+            answered = teacher.exp()
+            return (answered * (teacher - student)).sum(-1), own - answered
+        if self.divergence == "reverse_kl":
+            ratio = student - teacher
+            value = (own * ratio).sum(-1)
+            return value, own * (ratio - value[:, None])
+        if self.divergence == "total_variation":
+            difference = own - teacher.exp()
+            return difference.abs().sum(-1) / 2, _through_softmax(own, difference.sign() / 2)
+        mixture = torch.logaddexp(teacher + math.log(self.beta), student + math.log1p(-self.beta))
+        if self.divergence == "skew_kl":
+            value = (teacher.exp() * (teacher - mixture)).sum(-1)
+            return value, (self.beta - 1.0) * _through_softmax(own, (teacher - mixture).exp())
+        of_teacher = (teacher.exp() * (teacher - mixture)).sum(-1)
+        ratio = student - mixture
+        of_student = (own * ratio).sum(-1)
+        value = self.beta * of_teacher + (1.0 - self.beta) * of_student
+        return value, (1.0 - self.beta) * own * (ratio - of_student[:, None])
+
+
+def _through_softmax(probabilities: Tensor, slopes: Tensor) -> Tensor:
+    """The gradient to logits from that to their probabilities."""
+    return probabilities * (slopes - (probabilities * slopes).sum(-1, keepdim=True))
+
+
+class _HeadDivergence(torch.autograd.Function):
+    """The sum over tokens; its gradients are computed beside it, and kept instead of the logits."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        shape: tuple[float, float | None],
+        teacher_hidden: Tensor,
+        teacher_head: Head,
+        rule: _Rule,
+        chunk: int,
+        grad_enabled: bool,
+    ) -> Tensor:
+        head = Head(weight, bias, *shape)
+        wanted = [wants and grad_enabled for wants in ctx.needs_input_grad[:3]]
+        total = precise(hidden.new_zeros(()))
+        of_hidden = torch.empty_like(hidden) if wanted[0] else None
+        of_weight = precise(torch.zeros_like(weight)) if wanted[1] else None
+        of_bias = precise(torch.zeros_like(bias)) if wanted[2] and bias is not None else None
+        for start in range(0, len(hidden), chunk):
+            own = hidden[start : start + chunk]
+            logits = head.logits(own)
+            values, slopes = rule(logits, teacher_head.logits(teacher_hidden[start : start + chunk]))
+            total += values.sum()
+            slopes *= head.scale / rule.temperature
+            if head.cap is not None:
+                slopes *= 1.0 - (logits / head.cap).square()
+            if of_hidden is not None:
+                of_hidden[start : start + chunk] = slopes.to(weight.dtype) @ weight
+            if of_weight is not None:
+                of_weight.addmm_(slopes.T, own.to(slopes.dtype))
+            if of_bias is not None:
+                of_bias += slopes.sum(0)
+        ctx.save_for_backward(of_hidden, of_weight, of_bias)
+        ctx.types = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
+        return total
+
+    @staticmethod
+    @once_differentiable  # whose stub takes names from the arguments
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        found = [
+            None if gradient is None else (gradient * gradients[0]).to(dtype)
+            for gradient, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
+        ]
+        return (*found, None, None, None, None, None, None)
+
+
+def _alike(student_head: Head, teacher_head: Head, vocabulary: int | None) -> tuple[Head, Head]:
+    heads = student_head.of(vocabulary), teacher_head.of(vocabulary)
+    own, answered = (len(head.weight) for head in heads)
+    if own != answered or vocabulary not in (None, own):
+        sizes = f"{len(student_head.weight):,} and {len(teacher_head.weight):,} words"
+        raise ValueError(
+            f"the heads of student and teacher tell {sizes}; give vocabulary=, the number of words that their "
+            "tokenizer has, which is at most the smaller of the two"
+        )
+    return heads
+
+
+def _valid(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The positions that count, in a row."""
+    if mask is None:
+        return student.flatten(0, -2), teacher.flatten(0, -2)
+    return student[mask], teacher[mask]
+
+
+def _chunks(student: Tensor, teacher: Tensor, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Both in parts of at most so many tokens; one of none where there are none, so that gradients stay connected."""
+    return zip(student.split(chunk), teacher.split(chunk), strict=True)
