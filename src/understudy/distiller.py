@@ -117,6 +117,11 @@ class Distiller(nn.Module):
         loss, terms = self.objective(student, teacher, batch, progress=progress)
         return Step(loss=loss, terms=terms, student=student, teacher=teacher)
 
+    @property
+    def reads_layers(self) -> bool:
+        """Whether a term of the objective is about layers of the student."""
+        return any(taps.paths for taps in self._taps.values())
+
     def _observe(self, batch: Batch, students: Mapping[str | None, nn.Module]) -> Knowledge:
         """What the student shows; of several what the first one shows, and each under its name."""
         shown: dict[str | None, Knowledge] = {}

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from conformance.interrupting import Interrupt
-from understudy import Classification, CrossEntropy, Distiller
+from understudy import Classification, CrossEntropy, Distiller, Hint
 from understudy.batch import Batch
 from understudy.engine import Optimizer, Pace, SilentProgress, Training, fit
 from understudy.engine.pace import Pacer
@@ -129,13 +129,35 @@ def test_parts_begin_when_their_time_has_come(batches) -> None:
 
 def test_among_several_processes_gradients_are_computed_and_thrown_away(network, batches) -> None:
     student = network()
-    pacer = Pacer(Pace(begins={"0.weight": 0.5}), student, alone=False)
+    pacer = Pacer(Pace(begins={"0.weight": 0.5}), student, all_gradients=True)
     student(batches[0].inputs).sum().backward()
     pacer.change_gradients()
     assert student[0].weight.grad is None
     assert student[0].bias.grad is not None
     pacer.at(0.5)
     assert not pacer.changes_gradients
+
+
+def test_a_layer_may_be_compared_before_it_trains(batches) -> None:
+    """A term on a layer that waits changes nothing until then, and is no mistake."""
+    student = convolutional()
+    before = copy.deepcopy(student.state_dict())
+    objective = CrossEntropy() + Hint(student_layer="2", teacher_layer="2")
+    distiller = Distiller(student, convolutional(), objective, example=batches[0])
+    waiting = {name for name in before if name.startswith(("1.", "2."))}
+    watch = Watch()
+    pace = Pace(begins={name: 0.5 for name, _ in student.named_parameters() if name in waiting})
+    fit(
+        distiller,
+        batches,
+        Training(epochs=1, optimizer=ADAM, execution="plain"),
+        pace=pace,
+        progress=SILENT,
+        callbacks=[watch],
+    )
+    moved = [{name for name in pace.begins if not torch.equal(state[name], before[name])} for state in watch.states]
+    assert moved[:4] == [set()] * 4
+    assert moved[4] == pace.begins.keys()
 
 
 def test_weights_are_pulled_towards_where_they_were(network, batches) -> None:

@@ -142,7 +142,8 @@ class Loop:
     ) -> None:
         self.distiller, self.training, self.place = distiller, training, Place()
         self.optimizer = build_optimizer(training.optimizer, [distiller], factors=_factors(pace, distiller.student))
-        self._pacer = Pacer(pace, distiller.student, alone=current.world == 1) if pace is not None else None
+        all_gradients = current.world > 1 or distiller.reads_layers
+        self._pacer = Pacer(pace, distiller.student, all_gradients=all_gradients) if pace is not None else None
         self.scaler = torch.amp.GradScaler(current.device.type, enabled=precision == "fp16")
         self.average = (
             AveragedModel(distiller.student, multi_avg_fn=get_ema_multi_avg_fn(training.ema)) if training.ema else None

@@ -83,13 +83,14 @@ class Pacer:
     Args:
         pace: of its parts.
         network: on its device.
-        alone: whether this is the only process; where it is not, every one has to compute all gradients.
+        all_gradients: whether those of parameters that wait are computed and thrown away, instead of not at all: where
+            processes wait for each other's, and where a term reads layers, which may be among those that wait.
     """
 
-    def __init__(self, pace: Pace, network: nn.Module, *, alone: bool) -> None:
+    def __init__(self, pace: Pace, network: nn.Module, *, all_gradients: bool) -> None:
         network = unwrapped(network)
         own = dict(network.named_parameters())
-        self._alone, self._batch_norms = alone, pace.batch_norms
+        self._all_gradients, self._batch_norms = all_gradients, pace.batch_norms
         self._waiting = {
             own[name]: begin for name, begin in pace.begins.items() if begin > 0 and own[name].requires_grad
         }
@@ -98,7 +99,7 @@ class Pacer:
         ]
         self._pull = pace.pull
         self._norms = list(_norms(network))
-        for parameter in self._waiting if alone else ():
+        for parameter in () if all_gradients else self._waiting:
             parameter.requires_grad_(False)
 
     def at(self, progress: float) -> None:
@@ -126,7 +127,7 @@ class Pacer:
     @property
     def changes_gradients(self) -> bool:
         """Whether :meth:`change_gradients` has anything to do."""
-        return bool(self._pulled or (self._waiting and not self._alone))
+        return bool(self._pulled or (self._waiting and self._all_gradients))
 
     def change_gradients(self) -> None:
         """After the backward pass: take the gradients of those that wait, and pull the others."""

@@ -42,7 +42,8 @@ class Execution(Spec):
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     """How image tensors lie in memory; the results differ by rounding, and by the units that dropout draws."""
     precisions: tuple[Literal["bf16", "fp16"], ...] = ()
-    """Lower precisions that may be chosen where they are faster, beside the training's own."""
+    """Lower precisions that may be chosen where they are faster, beside the training's own. Processors that only
+    emulate them (x86 without AVX-512) do not try them."""
     compile: bool = False
     """Whether to try ``torch.compile`` and keep it where it is faster."""
 
@@ -126,7 +127,8 @@ def probe(
     """
     started = time.perf_counter()
     plan = fixed_plan(precision, teacher, execution)
-    allowed: tuple[Precision, ...] = execution.precisions if precision == "fp32" else (precision, *execution.precisions)
+    lower = () if _only_emulates(student) else execution.precisions
+    allowed: tuple[Precision, ...] = lower if precision == "fp32" else (precision, *lower)
     example = functools.cache(batch)
     with kept_randomness():
         chosen = _choose(_student_work(student, task, example), plan.student, allowed, execution, steps)
@@ -290,6 +292,11 @@ def _own_precision(teacher: ModuleTeacher) -> Precision:
 def _device(module: nn.Module) -> torch.device:
     first = next(module.parameters(), None)
     return first.device if first is not None else torch.device("cpu")
+
+
+def _only_emulates(module: nn.Module) -> bool:
+    """Whether lower precisions cannot be faster: one step in bfloat16 would take longer than all other trials."""
+    return _device(module).type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 
 def _synchronize(module: nn.Module) -> None:
