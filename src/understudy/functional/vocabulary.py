@@ -188,10 +188,10 @@ def checkpointed_head_loss(
         return per_position(student_head.logits(own), logits).sum()
 
     chunk = chunk or max(1, _LOGITS_AT_ONCE // len(student_head.weight))
-    parts = [
+    parts: list[Any] = [
         checkpoint(summed, own, answered, use_reentrant=False) for own, answered in _chunks(student, teacher, chunk)
     ]
-    value = torch.stack([part for part in parts if isinstance(part, Tensor)]).sum()
+    value = torch.stack(parts).sum()
     return value / positive(value.new_tensor(len(student)) if total is None else total)
 
 
