@@ -29,6 +29,12 @@ def test_markdown_holds_the_result(digits_run):
     assert all(line.endswith(" |") for line in lines)
 
 
+def test_each_gain_of_several_says_whose_it_is(example, tmp_path):
+    runs = [read_run(example.plain_run(tmp_path / name, ALL)) for name in ("one", "two")]
+    text = to_markdown(build_report(runs))
+    assert "\none, student: No gain" in text
+
+
 def test_where_size_and_time_of_int8_are_to_be_found(report_of):
     told = "PyTorch computes 'student' in float: size and latency of int8 are those of the files."
     unmeasured = {"precision": "int8, computed in float", "bytes": None, "latency_ms": None}

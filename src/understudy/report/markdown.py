@@ -99,7 +99,7 @@ def _gains(report: Report) -> list[str]:
         ends = f" (95 % t interval, {interval(result)}, {seed_list(result.seeds)})" if result.ci95 else ""
         heads = ["", *(f"seed {seed}" for seed in result.seeds)] if result.paired else []
         label = metric_of(result.metric).label
-        blocks.append(f"{escape(_about(comparison, report))}{escape(sentence(gain_sentence(result)))}{ends}.")
+        blocks.append(f"{escape(_about(comparison, report) + sentence(gain_sentence(result)))}{ends}.")
         if heads:
             shown = [points(result.metric, value, sign=True) for value in result.values]
             per = f"{label}, student − control ({unit(result.metric, 0)})"
