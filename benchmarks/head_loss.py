@@ -4,7 +4,7 @@
 
 From the last hidden states of both networks to the gradients of the student's, head included; 32,000 words, 2,048
 tokens, float32, each contender in a fresh process. Memory is what the process held at the most beyond what it held with
-the hidden states and the heads. About four minutes.
+the hidden states and the heads. About two minutes.
 """
 
 from __future__ import annotations
