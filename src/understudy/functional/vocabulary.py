@@ -150,7 +150,7 @@ def checkpointed_head_loss(
 ) -> Float[Tensor, ""]:
     """Any loss of single positions, in chunks whose logits are computed again in the backward pass.
 
-    For what has no closed form in :func:`head_divergence_loss`: as slow as all logits at once, in a third of the memory.
+    For what has no closed form in :func:`head_divergence_loss`: as slow as all logits at once, a third of the memory.
 
     Args:
         per_position: a value for each position, of the student's and the teacher's logits (tokens, vocabulary).
