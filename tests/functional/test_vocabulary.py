@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from understudy.functional import (
-    Head,
     checkpointed_head_loss,
     head_divergence_loss,
     jensen_shannon_loss,
@@ -18,6 +17,7 @@ from understudy.functional import (
     soft_target_loss,
     total_variation_loss,
 )
+from understudy.functional.vocabulary import Head
 
 TOKENS, WORDS, WIDTHS = 10, 13, (7, 5)
 WHOLE = {
@@ -48,6 +48,15 @@ def networks(*, bias: bool = True, **settings) -> tuple[Tensor, Head, Tensor, He
     return tuple(parts)
 
 
+def closed(hidden: Tensor, head: Head, teacher_hidden: Tensor, teacher_head: Head, **settings) -> Tensor:
+    return head_divergence_loss(hidden, teacher_hidden, student_head=head, teacher_head=teacher_head, **settings)
+
+
+def checkpointed(hidden: Tensor, head: Head, teacher_hidden: Tensor, teacher_head: Head, **settings) -> Tensor:
+    heads = {"student_head": head, "teacher_head": teacher_head}
+    return checkpointed_head_loss(hidden, teacher_hidden, **heads, **{"per_position": kl_divergence, **settings})
+
+
 def leaves(hidden: Tensor, head: Head) -> list[Tensor]:
     return [part for part in (hidden, head.weight, head.bias) if part is not None]
 
@@ -64,7 +73,7 @@ def gradients(loss: Tensor, parts: tuple[Tensor, Head, Tensor, Head]) -> list[Te
 def test_value_and_gradient_are_those_of_whole_logits(divergence, chunk, settings) -> None:
     parts, plain = networks(**settings), networks(**settings)
     temperature = {} if divergence == "total_variation" else {"temperature": 1.7}
-    loss = head_divergence_loss(*parts, divergence=divergence, beta=0.3, chunk=chunk, **temperature)
+    loss = closed(*parts, divergence=divergence, beta=0.3, chunk=chunk, **temperature)
     hidden, head, teacher_hidden, teacher_head = plain
     whole = WHOLE[divergence](head.logits(hidden), teacher_head.logits(teacher_hidden), **temperature)
     torch.testing.assert_close(loss, whole, rtol=1e-12, atol=1e-14)
@@ -78,7 +87,7 @@ def test_the_closed_form_is_the_gradient(divergence, chunk) -> None:
     hidden, head, *teacher = networks(cap=4.0)
 
     def loss(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return head_divergence_loss(hidden, Head(weight, bias, cap=4.0), *teacher, divergence=divergence, chunk=chunk)
+        return closed(hidden, Head(weight, bias, cap=4.0), *teacher, divergence=divergence, chunk=chunk)
 
     assert torch.autograd.gradcheck(loss, (hidden, head.weight, head.bias))
 
@@ -86,19 +95,11 @@ def test_the_closed_form_is_the_gradient(divergence, chunk) -> None:
 @chunks
 def test_any_loss_of_positions_can_be_computed_in_chunks(chunk) -> None:
     parts, plain = networks(), networks()
-    loss = checkpointed_head_loss(partial(kl_divergence, temperature=2.0), *parts, chunk=chunk)
-    whole = head_divergence_loss(*plain, temperature=2.0) / 4.0
+    loss = checkpointed(*parts, per_position=partial(kl_divergence, temperature=2.0), chunk=chunk)
+    whole = closed(*plain, temperature=2.0) / 4.0
     torch.testing.assert_close(loss, whole, rtol=1e-12, atol=1e-14)
     for found, wanted in zip(gradients(loss, parts), gradients(whole, plain), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-13)
-
-
-def closed(*parts, **settings) -> Tensor:
-    return head_divergence_loss(*parts, **settings)
-
-
-def checkpointed(*parts, **settings) -> Tensor:
-    return checkpointed_head_loss(kl_divergence, *parts, **settings)
 
 
 both = pytest.mark.parametrize("loss", [closed, checkpointed])
@@ -177,9 +178,9 @@ def test_half_precision_is_computed_in_float32(divergence) -> None:
         for part in networks()
     ]
     rounded = [Head(*(t.double() for t in part[:2])) if isinstance(part, Head) else part.double() for part in parts]
-    loss = head_divergence_loss(*parts, divergence=divergence, chunk=3)
+    loss = closed(*parts, divergence=divergence, chunk=3)
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss.double(), head_divergence_loss(*rounded, divergence=divergence), rtol=2e-2, atol=0)
+    torch.testing.assert_close(loss.double(), closed(*rounded, divergence=divergence), rtol=2e-2, atol=0)
     loss.backward()
 
 
@@ -212,10 +213,10 @@ def test_no_more_than_a_chunk_of_logits_is_ever_made(loss) -> None:
 def test_nothing_is_computed_for_gradients_that_nobody_wants() -> None:
     hidden, head, *teacher = networks()
     with torch.no_grad():
-        value = head_divergence_loss(hidden, head, *teacher)
+        value = closed(hidden, head, *teacher)
     assert not value.requires_grad
     frozen = Head(head.weight.detach(), head.bias.detach())
-    head_divergence_loss(hidden, frozen, *teacher).backward()
+    closed(hidden, frozen, *teacher).backward()
     assert hidden.grad is not None
     assert frozen.weight.grad is None
 
@@ -223,7 +224,7 @@ def test_nothing_is_computed_for_gradients_that_nobody_wants() -> None:
 def test_it_can_be_differentiated_once() -> None:
     hidden, head, *teacher = networks()
     factor = torch.ones((), dtype=torch.float64, requires_grad=True)
-    loss = factor * head_divergence_loss(hidden, head, *teacher)
+    loss = factor * closed(hidden, head, *teacher)
     (gradient,) = torch.autograd.grad(loss, hidden, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
@@ -231,7 +232,7 @@ def test_it_can_be_differentiated_once() -> None:
 
 def test_a_graph_that_is_kept_gives_the_same_again() -> None:
     parts = networks()
-    loss = head_divergence_loss(*parts)
+    loss = closed(*parts)
     once = torch.autograd.grad(loss, leaves(*parts[:2]), grad_outputs=torch.tensor(3.0).double(), retain_graph=True)
     again = torch.autograd.grad(loss, leaves(*parts[:2]))
     for first, second in zip(once, again, strict=True):

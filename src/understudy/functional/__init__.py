@@ -67,10 +67,9 @@ from understudy.functional.top_classes import merged_logits, tail_logit
 from understudy.functional.transferability import centred_kernel_alignment, log_maximum_evidence
 from understudy.functional.transformers import attention_map_loss, patient_loss, self_relation_loss
 from understudy.functional.virtual_teacher import virtual_teacher_loss
-from understudy.functional.vocabulary import Head, checkpointed_head_loss, head_divergence_loss
+from understudy.functional.vocabulary import checkpointed_head_loss, head_divergence_loss
 
 __all__ = [
-    "Head",
     "activation_boundary_loss",
     "attention_map_loss",
     "attention_transfer_loss",

@@ -215,7 +215,7 @@ def skew_kl_loss(
         >>> student = torch.tensor([[0.0, 0.0]])
         >>> teacher = torch.tensor([[0.0, 1.0986123]])  # probabilities 1/4 and 3/4
         >>> skew_kl_loss(student, teacher)
-        tensor(0.1049)
+        tensor(0.1070)
 
     References:
         Ko, Kim, Chen, Yun: DistiLLM, ICML 2024 (arXiv:2402.03898), eq. 3.

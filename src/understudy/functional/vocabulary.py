@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -55,10 +55,10 @@ class Head(NamedTuple):
 
 def head_divergence_loss(
     student_hidden: Float[Tensor, "*positions student_width"],
-    student_head: Head,
     teacher_hidden: Float[Tensor, "*positions teacher_width"],
-    teacher_head: Head,
     *,
+    student_head: Head,
+    teacher_head: Head,
     divergence: Divergence = "kl",
     temperature: float = 1.0,
     beta: float = 0.5,
@@ -70,24 +70,15 @@ def head_divergence_loss(
     r"""A divergence between two language models, from what goes into their last layers, averaged over positions.
 
     Logits, divergence and gradients are computed for a few tokens at a time, the gradients at once and in closed form,
-    so that no more than one chunk of logits is ever in memory. With :math:`p = p^S, q = p^T` at temperature
-    :math:`\tau`, and the gradient to the student's logits over :math:`\tau`:
+    so that no more than one chunk of logits is ever in memory. The closed forms stand beside the code; for the
+    generalised Jensen-Shannon divergence, with :math:`g = \log (p^S / m)` and :math:`m = \beta p^T + (1 - \beta) p^S`,
 
-    ================= ====================================================== ==========================================
-    divergence        value                                                  gradient
-    ================= ====================================================== ==========================================
-    kl                KL(q || p)                                             p - q
-    reverse_kl        KL(p || q)                                             p (log p/q - KL(p || q))
-    skew_kl           KL(q || m), m = beta q + (1 - beta) p                  (beta - 1) p (q/m - sum p q/m)
-    jensen_shannon    beta KL(q || m) + (1 - beta) KL(p || m)                (1 - beta) p (g - sum p g), g = log p/m
-    total_variation   sum abs(p - q) / 2                                     p (s - sum p s), s = sign(p - q) / 2
-    ================= ====================================================== ==========================================
+    .. math:: \frac{\partial L}{\partial z} = (1 - \beta) \, p^S \left(g - \sum_k p^S_k g_k\right)
 
     Args:
-        student_hidden: (..., student's width), the last hidden states; positions are already those whose next token
-            is meant.
-        student_head: the student's last layer; its weight and bias get gradients.
+        student_hidden: (..., student's width), the last hidden states, at positions whose next token is meant.
         teacher_hidden: (..., teacher's width); a constant of the loss.
+        student_head: the student's last layer; its weight and bias get gradients.
         teacher_head: the teacher's last layer; a constant of the loss.
         divergence: which one.
         temperature: :math:`\tau > 0` divides both logits; the loss is multiplied by its square.
@@ -99,29 +90,26 @@ def head_divergence_loss(
         chunk: tokens at a time; None: about a million logits.
 
     Returns:
-        A scalar, the same as the divergence of :mod:`understudy.functional.divergences` of all logits at once. It can
-        be differentiated once.
+        A scalar, the same as the divergence of all logits at once. It can be differentiated once.
 
     Raises:
         ValueError: when the two layers tell different numbers of words.
 
     Scale:
-        As of those: 0 at equality, in nats times :math:`\tau^2`; the total variation at most :math:`\tau^2`.
+        As of the divergences of all logits: 0 at equality, in nats times :math:`\tau^2`.
 
     Example:
-        >>> hidden = torch.tensor([[1.0], [2.0]])
+        >>> hidden = torch.tensor([[1.0]])
         >>> flat, steep = Head(torch.tensor([[0.0], [0.0]])), Head(torch.tensor([[0.0], [1.0986123]]))
-        >>> head_divergence_loss(hidden[:1], flat, hidden[:1], steep)  # probabilities 1/4 and 3/4
+        >>> head_divergence_loss(hidden, hidden, student_head=flat, teacher_head=steep)  # 1/4 and 3/4
         tensor(0.1308)
 
     References:
-        Wijmans et al.: Cut Your Losses in Large-Vocabulary Language Models, ICLR 2025 (arXiv:2411.09009), for
-        cross-entropy; Hsu et al.: Liger Kernel, 2024 (arXiv:2410.10989), for gradients in the forward pass. Skew KL: Ko
-        et al.: DistiLLM, ICML 2024 (arXiv:2402.03898), eq. 3. The others as in the functions of whole logits.
+        Hsu et al.: Liger Kernel, 2024 (arXiv:2410.10989), for gradients in the forward pass; Wijmans et al.: Cut Your
+        Losses in Large-Vocabulary Language Models, ICLR 2025 (arXiv:2411.09009). The divergences: see those.
     """
     student_head, teacher_head = _alike(student_head, teacher_head, vocabulary)
     student, teacher = _valid(student_hidden, teacher_hidden, mask)
-    rule = _Rule(divergence, temperature, beta)
     summed = _HeadDivergence.apply(
         student,
         student_head.weight,
@@ -129,51 +117,58 @@ def head_divergence_loss(
         (student_head.scale, student_head.cap),
         teacher.detach(),
         teacher_head,  # inside a tuple, and so no part of the graph
-        rule,
-        chunk or max(1, _LOGITS_AT_ONCE // len(student_head.weight)),
+        _Rule(divergence, temperature, beta),
+        _tokens_at_once(chunk, student_head),
         torch.is_grad_enabled(),
     )
     return temperature**2 * summed / positive(summed.new_tensor(len(student)) if total is None else total)
 
 
 def checkpointed_head_loss(
-    per_position: Callable[[Tensor, Tensor], Tensor],
     student_hidden: Float[Tensor, "*positions student_width"],
-    student_head: Head,
     teacher_hidden: Float[Tensor, "*positions teacher_width"],
-    teacher_head: Head,
     *,
+    student_head: Head,
+    teacher_head: Head,
+    per_position: Callable[[Tensor, Tensor], Tensor],
     vocabulary: int | None = None,
     mask: Bool[Tensor, "*positions"] | None = None,
     total: Float[Tensor, ""] | None = None,
     chunk: int | None = None,
 ) -> Float[Tensor, ""]:
-    """Any loss of single positions, in chunks whose logits are computed again in the backward pass.
+    r"""Any loss of single positions, in chunks whose logits are computed again in the backward pass.
+
+    .. math:: \frac{1}{N} \sum_i l(z^S_i, z^T_i)
 
     For what has no closed form in :func:`head_divergence_loss`: as slow as all logits at once, a third of the memory.
 
     Args:
-        per_position: a value for each position, of the student's and the teacher's logits (tokens, vocabulary).
         student_hidden: as there.
-        student_head: as there.
         teacher_hidden: as there.
+        student_head: as there.
         teacher_head: as there.
+        per_position: :math:`l`, a value for each position, of the two networks' logits (tokens, vocabulary).
         vocabulary: as there.
         mask: as there.
         total: as there.
         chunk: as there.
 
     Returns:
-        A scalar: the mean of the values.
+        A scalar.
 
     Raises:
         ValueError: when the two layers tell different numbers of words.
 
+    Scale:
+        That of :math:`l`.
+
     Example:
         >>> from understudy.functional import kl_divergence
-        >>> hidden = torch.tensor([[1.0], [2.0]])
-        >>> flat, steep = Head(torch.tensor([[0.0], [0.0]])), Head(torch.tensor([[0.0], [1.0986123]]))
-        >>> checkpointed_head_loss(kl_divergence, hidden[:1], flat, hidden[:1], steep)
+        >>> hidden = torch.tensor([[1.0]])
+        >>> heads = Head(torch.tensor([[0.0], [0.0]])), Head(torch.tensor([[0.0], [1.0986123]]))
+        >>> checkpointed_head_loss(
+        ...     hidden, hidden, student_head=heads[0], teacher_head=heads[1], per_position=kl_divergence
+        ... )
         tensor(0.1308)
 
     References:
@@ -187,16 +182,24 @@ def checkpointed_head_loss(
             logits = teacher_head.logits(answered)
         return per_position(student_head.logits(own), logits).sum()
 
-    chunk = chunk or max(1, _LOGITS_AT_ONCE // len(student_head.weight))
-    parts: list[Any] = [
-        checkpoint(summed, own, answered, use_reentrant=False) for own, answered in _chunks(student, teacher, chunk)
-    ]
+    chunk = _tokens_at_once(chunk, student_head)
+    pairs = zip(student.split(chunk), teacher.split(chunk), strict=True)  # one of no tokens where there are none
+    parts: list[Any] = [checkpoint(summed, *pair, use_reentrant=False) for pair in pairs]
     value = torch.stack(parts).sum()
     return value / positive(value.new_tensor(len(student)) if total is None else total)
 
 
 class _Rule(NamedTuple):
-    """A divergence, and how it changes with the student's logits over the temperature."""
+    r"""A divergence, and how it changes with the student's logits over the temperature.
+
+    With p of the student, q of the teacher and m of the mixture:
+
+    - kl: KL(q || p), p - q
+    - reverse_kl: KL(p || q), p (log p/q - KL(p || q))
+    - skew_kl: KL(q || m), (beta - 1) p (q/m - sum p q/m)
+    - jensen_shannon: beta KL(q || m) + (1 - beta) KL(p || m), (1 - beta) p (log p/m - KL(p || m))
+    - total_variation: sum abs(p - q) / 2, p (s - sum p s) with s = sign(p - q) / 2
+    """
 
     divergence: Divergence
     temperature: float
@@ -304,6 +307,5 @@ def _valid(student: Tensor, teacher: Tensor, mask: Tensor | None) -> tuple[Tenso
     return student[mask], teacher[mask]
 
 
-def _chunks(student: Tensor, teacher: Tensor, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Both in parts of at most so many tokens; one of none where there are none, so that gradients stay connected."""
-    return zip(student.split(chunk), teacher.split(chunk), strict=True)
+def _tokens_at_once(chunk: int | None, head: Head) -> int:
+    return chunk if chunk is not None else max(1, _LOGITS_AT_ONCE // len(head.weight))
