@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -117,7 +118,7 @@ def head_divergence_loss(
         (student_head.scale, student_head.cap),
         teacher.detach(),
         teacher_head,  # inside a tuple, and so no part of the graph
-        _Rule(divergence, temperature, beta),
+        partial(_closed_form, divergence=divergence, temperature=temperature, beta=beta),
         _tokens_at_once(chunk, student_head),
         torch.is_grad_enabled(),
     )
@@ -189,10 +190,12 @@ def checkpointed_head_loss(
     return value / positive(value.new_tensor(len(student)) if total is None else total)
 
 
-class _Rule(NamedTuple):
-    r"""A divergence, and how it changes with the student's logits over the temperature.
+def _closed_form(
+    student_logits: Tensor, teacher_logits: Tensor, *, divergence: Divergence, temperature: float, beta: float
+) -> tuple[Tensor, Tensor]:
+    """A divergence of each position (tokens,), and its gradient to the student's logits (tokens, vocabulary).
 
-    With p of the student, q of the teacher and m of the mixture:
+    With p of the student, q of the teacher and m of the mixture, the gradient times the temperature:
 
     - kl: KL(q || p), p - q
     - reverse_kl: KL(p || q), p (log p/q - KL(p || q))
@@ -200,35 +203,32 @@ class _Rule(NamedTuple):
     - jensen_shannon: beta KL(q || m) + (1 - beta) KL(p || m), (1 - beta) p (log p/m - KL(p || m))
     - total_variation: sum abs(p - q) / 2, p (s - sum p s) with s = sign(p - q) / 2
     """
-
-    divergence: Divergence
-    temperature: float
-    beta: float
-
-    def __call__(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Value of each position (tokens,) and its gradient (tokens, vocabulary)."""
-        student = F.log_softmax(student_logits / self.temperature, dim=-1)
-        teacher = F.log_softmax(teacher_logits / self.temperature, dim=-1)
-        own = student.exp()
-        if self.divergence == "kl":
-            answered = teacher.exp()
-            return (answered * (teacher - student)).sum(-1), own - answered
-        if self.divergence == "reverse_kl":
-            ratio = student - teacher
-            value = (own * ratio).sum(-1)
-            return value, own * (ratio - value[:, None])
-        if self.divergence == "total_variation":
-            difference = own - teacher.exp()
-            return difference.abs().sum(-1) / 2, _through_softmax(own, difference.sign() / 2)
-        mixture = torch.logaddexp(teacher + math.log(self.beta), student + math.log1p(-self.beta))
-        if self.divergence == "skew_kl":
-            value = (teacher.exp() * (teacher - mixture)).sum(-1)
-            return value, (self.beta - 1.0) * _through_softmax(own, (teacher - mixture).exp())
-        of_teacher = (teacher.exp() * (teacher - mixture)).sum(-1)
-        ratio = student - mixture
-        of_student = (own * ratio).sum(-1)
-        value = self.beta * of_teacher + (1.0 - self.beta) * of_student
-        return value, (1.0 - self.beta) * own * (ratio - of_student[:, None])
+    student = F.log_softmax(student_logits / temperature, dim=-1)
+    teacher = F.log_softmax(teacher_logits / temperature, dim=-1)
+    own, answered = student.exp(), teacher.exp()
+    if divergence == "kl":
+        value = (answered * (teacher - student)).sum(-1)
+        slopes = own - answered
+    elif divergence == "reverse_kl":
+        ratio = student - teacher
+        value = (own * ratio).sum(-1)
+        slopes = own * (ratio - value[:, None])
+    elif divergence == "total_variation":
+        difference = own - answered
+        value = difference.abs().sum(-1) / 2
+        slopes = _through_softmax(own, difference.sign() / 2)
+    else:
+        mixture = torch.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
+        of_teacher = (answered * (teacher - mixture)).sum(-1)
+        if divergence == "skew_kl":
+            value = of_teacher
+            slopes = (beta - 1.0) * _through_softmax(own, (teacher - mixture).exp())
+        else:
+            ratio = student - mixture
+            of_student = (own * ratio).sum(-1)
+            value = beta * of_teacher + (1.0 - beta) * of_student
+            slopes = (1.0 - beta) * own * (ratio - of_student[:, None])
+    return value, slopes.div_(temperature)
 
 
 def _through_softmax(probabilities: Tensor, slopes: Tensor) -> Tensor:
@@ -248,7 +248,7 @@ class _HeadDivergence(torch.autograd.Function):
         shape: tuple[float, float | None],
         teacher_hidden: Tensor,
         teacher_head: Head,
-        rule: _Rule,
+        closed_form: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
         chunk: int,
         grad_enabled: bool,
     ) -> Tensor:
@@ -261,9 +261,9 @@ class _HeadDivergence(torch.autograd.Function):
         for start in range(0, len(hidden), chunk):
             own = hidden[start : start + chunk]
             logits = head.logits(own)
-            values, slopes = rule(logits, teacher_head.logits(teacher_hidden[start : start + chunk]))
+            values, slopes = closed_form(logits, teacher_head.logits(teacher_hidden[start : start + chunk]))
             total += values.sum()
-            slopes *= head.scale / rule.temperature
+            slopes *= head.scale
             if head.cap is not None:
                 slopes *= 1.0 - (logits / head.cap).square()
             if of_hidden is not None:
