@@ -193,8 +193,8 @@ def skew_kl_loss(
 
     .. math:: \tau^2 \, \mathrm{KL}(p^T \| m), \quad m = \beta p^T + (1 - \beta) p^S
 
-    The teacher's share of the mixture bounds both the value and the gradient where the student finds impossible what
-    the teacher finds likely. Computed in log space.
+    The teacher's share of the mixture bounds the loss where the student finds all but impossible what the teacher
+    finds likely. Computed in log space.
 
     Args:
         student_logits: (..., classes), unnormalised; the gradient goes here.

@@ -15,12 +15,12 @@ from understudy.objective import Method
 
 @final
 class SkewKl(Method):
-    r"""The student is compared with the teacher through a mixture of both; soft targets whose gradient is bounded.
+    r"""The student is compared with the teacher through a mixture of both; soft targets that are bounded.
 
     .. math:: \frac{\tau^2}{N} \sum_i \mathrm{KL}(p^T_i \| m_i), \quad m = \beta p^T + (1 - \beta) p^S
 
-    For language models, whose students find many a word impossible that their teachers find likely: there the
-    gradient of soft targets explodes. Scale: summed over classes, averaged over positions, times :math:`\tau^2`; 0
+    For language models, whose students find many a word all but impossible that their teachers find likely: there
+    soft targets grow without bound. Scale: summed over classes, averaged over positions, times :math:`\tau^2`; 0
     at equality, at most :math:`-\tau^2 \log \beta`. It tends to soft targets for :math:`\beta \to 0`, and shrinks
     like :math:`(1 - \beta)^2` towards 1. The paper calls :math:`\beta` :math:`\alpha`, and has no :math:`\tau^2`,
     which at the default temperature makes no difference. The gradient goes to the student only.
