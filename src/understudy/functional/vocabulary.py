@@ -141,7 +141,7 @@ def checkpointed_head_loss(
 
     .. math:: \frac{1}{N} \sum_i l(z^S_i, z^T_i)
 
-    For what has no closed form in :func:`head_divergence_loss`: as slow as all logits at once, a third of the memory.
+    For what has no closed form in :func:`head_divergence_loss`: as slow as all logits at once, about half the memory.
 
     Args:
         student_hidden: as there.
