@@ -114,6 +114,14 @@ def test_head_loss(tmp_path):
     assert [goal["at_most"] for case in cases for goal in case["goals"]] == [0.9, 0.1, 0.6, 0.05]
 
 
+def test_padding(tmp_path):
+    cases = quick("padding", tmp_path)["cases"]
+    assert [case["name"] for case in cases] == ["lstm", "bert"]
+    for case in cases:
+        assert case["rounds"].keys() == {"random order", "by length"}
+        assert case["real_tokens"]["by length"] > 0.9 > case["real_tokens"]["random order"]
+
+
 def test_start_time(tmp_path):
     (case,) = quick("start_time", tmp_path)["cases"]
     assert case["rounds"].keys() == {"understudy --help", "import understudy", "python -c pass"}

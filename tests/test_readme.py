@@ -42,6 +42,7 @@ def blocks(language: str) -> list:
         "docs/recordings.md",
         "docs/int8.md",
         "docs/serve.md",
+        "docs/text.md",
         "docs/transfer.md",
     ],
 )

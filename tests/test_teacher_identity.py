@@ -1,12 +1,18 @@
 """The digest of everything that a teacher's answers depend on."""
 
+import shutil
+from pathlib import Path
+
+import tokenizers
 import torch
 from torch import nn
 
 from conformance.recordings import Picks
-from understudy import AverageTeacher, Classification, Ensemble, ModuleTeacher
+from understudy import AverageTeacher, Classification, Ensemble, ModuleTeacher, TextClassification
 from understudy.identity import identity_of
-from understudy.sources.preprocess import Preprocess, normalize_inputs
+from understudy.sources import BuiltinModel, build_model
+from understudy.sources.preprocess import Preprocess, preprocess_inputs
+from understudy.tokenizing import AnyTokens, Bytes, Tokenizer, Words, bytes_of
 
 
 def network() -> nn.Sequential:
@@ -21,7 +27,7 @@ def nudge(tensor: torch.Tensor) -> None:
 
 
 def test_any_weight_or_buffer_makes_another_teacher() -> None:
-    net = normalize_inputs(network(), Preprocess(mean=(0.5,), std=(0.2,)))
+    net = preprocess_inputs(network(), Preprocess(mean=(0.5,), std=(0.2,)))
     teacher = ModuleTeacher(net, task=Classification())
     seen = {identity_of(teacher)}
     names = [name for name, _ in [*net.named_parameters(), *net.named_buffers()]]
@@ -38,13 +44,44 @@ def test_the_normalisation_of_the_inputs_makes_another_teacher() -> None:
     found = {
         identity_of(
             ModuleTeacher(
-                normalize_inputs(network(), Preprocess(mean=pair[0], std=pair[1]) if pair else None),
+                preprocess_inputs(network(), Preprocess(mean=pair[0], std=pair[1]) if pair else None),
                 task=Classification(),
             )
         )
         for pair in pairs
     }
     assert len(found) == len(pairs)
+
+
+def of_texts(tokens: AnyTokens) -> ModuleTeacher:
+    """The same weights whatever the tokens."""
+    torch.manual_seed(3)
+    spec = BuiltinModel(name="bag", arguments={"embedding": 4}, preprocess=Bytes())
+    network = build_model(spec, classes=2, inputs=bytes_of(["a text"]))
+    return ModuleTeacher(preprocess_inputs(network, tokens), task=TextClassification())
+
+
+def test_other_tokens_make_another_teacher(tmp_path: Path) -> None:
+    saved = []
+    for name, words in (("one", ("good", "bad")), ("two", ("bad", "good"))):
+        vocabulary = {"[UNK]": 0, **{word: number for number, word in enumerate(words, start=1)}}
+        saved.append(str(tmp_path / f"{name}.json"))
+        tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]")).save(saved[-1])
+    every = [
+        Bytes(),
+        Bytes(max_length=9),
+        Words(buckets=256),
+        Words(buckets=256, max_length=9),
+        Words(buckets=256, lowercase=False),
+        Tokenizer(path=saved[0]),
+        Tokenizer(path=saved[0], max_length=9),
+        Tokenizer(path=saved[1]),
+    ]
+    found = [identity_of(of_texts(tokens)) for tokens in every]
+    assert len(set(found)) == len(every)
+    assert [identity_of(of_texts(tokens)) for tokens in every] == found
+    elsewhere = shutil.copy(saved[0], tmp_path / "elsewhere.json")
+    assert identity_of(of_texts(Tokenizer(path=str(elsewhere)))) == found[5], "wherever its file lies"
 
 
 def test_another_layer_with_the_same_weights_makes_another_teacher() -> None:

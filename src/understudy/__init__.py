@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from understudy.sources.loader import Loader
     from understudy.sources.splits import Subset
     from understudy.taps import Taps
-    from understudy.tasks import Classification, ImageClassification, Task
+    from understudy.tasks import Classification, ImageClassification, Task, TextClassification
     from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, OnnxTeacher, Recorded, Teacher, Told
     from understudy.transfer import (
         Lora,
@@ -121,6 +121,7 @@ _HOME = {
     "Target": "compress.target",
     "Task": "tasks",
     "Teacher": "teachers",
+    "TextClassification": "tasks",
     "Told": "teachers",
     "TopClasses": "knowledge",
     "Training": "engine.training",

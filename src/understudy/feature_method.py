@@ -158,8 +158,11 @@ class FeatureMethod(Method):
             try:
                 pair = shapes.student[student], shapes.teacher[teacher]
                 positions = _positions(self, pair, shapes.student_logits[:-1], shapes.tokens)
+                if self.form in ("any", "tokens") and not self.batch_coupled and _has_tokens(pair[0], shapes):
+                    refuse_other_tokens(shapes)
                 shown = [_rows(torch.empty(shape, device="meta"), positions).shape for shape in pair]
-                form = common_form(self.form, *shown)
+                # Tokens of texts are no patches, even if the two networks make another number of them.
+                form = self.form if _has_tokens(pair[0], shapes) else common_form(self.form, *shown)
                 made.append(make(form, *(shape_read(form, shape) for shape in shown)))
             except InputError as error:
                 problems.append(f"{self.label} ({student!r} to {teacher!r}): {error}")
@@ -282,6 +285,22 @@ def compared(
     return pairs
 
 
+def refuse_other_tokens(shapes: Shapes) -> None:
+    """For a method that compares token by token: both networks must see the same ones.
+
+    Args:
+        shapes: what both gave.
+
+    Raises:
+        InputError: when they have different tokenizers.
+    """
+    if not shapes.same_tokens:
+        raise InputError(
+            "the two networks make different tokens of a text, which cannot be compared one by one; compare whole "
+            "texts (soft_targets, embedding_similarity, patient, …), or give the student the teacher's tokenizer"
+        )
+
+
 def tokens_of_samples(
     student: Knowledge, batch: Batch, count: int
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -370,6 +389,10 @@ def _without_padding(form: Form, feature: Tensor, tokens: Tensor | None) -> Tens
         return feature
     kept = feature.masked_fill(~tokens[..., None], 0.0)
     return kept.sum(1) / tokens.sum(1, keepdim=True).clamp_min(1).to(kept.dtype) if form == "vector" else kept
+
+
+def _has_tokens(feature: Size, shapes: Shapes) -> bool:
+    return shapes.tokens is not None and len(feature) == 3 and feature[:2] == shapes.tokens
 
 
 def _has_positions(feature: Size, positions: Size) -> bool:

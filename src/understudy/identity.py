@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 from understudy.sources.cache import content_digest
 from understudy.taps import unwrapped
 from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, OnnxTeacher, RuntimeTeacher, Teacher
+from understudy.tokenizing import tokenization_of
 
 
 @runtime_checkable
@@ -44,6 +45,9 @@ def identity_of(teacher: Teacher) -> str | None:
     module = unwrapped(teacher.module)
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         digest.update(f"{name} {content_digest(tensor)}".encode())
+    tokenization = tokenization_of(module)
+    if tokenization is not None:
+        digest.update(f"{tokenization.identity} ".encode())
     layers = {name: type(layer).__name__ for name, layer in module.named_modules() if not list(layer.children())}
     digest.update(repr(layers).encode())
     return digest.hexdigest()

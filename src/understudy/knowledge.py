@@ -36,6 +36,7 @@ class Knowledge:
         mask: bool, shape of ``logits`` without the class dimension: the positions that count. None: all do.
         tokens: bool (batch, tokens): which tokens of each sample are real, for features (batch, tokens, channels) of a
             network whose logits are per sample; False for padding. None: all are.
+        tokenization: by what the network itself made its tokens, as a digest; None where it made none.
         members: the same of each of several students or teachers, by name; empty for a single one.
         top: which classes the logits are about, and what is known of the others; None: they are about all.
     """
@@ -44,6 +45,7 @@ class Knowledge:
     features: Mapping[str, Tensor] = field(default_factory=dict)
     mask: Tensor | None = None
     tokens: Tensor | None = None
+    tokenization: str | None = None
     members: Mapping[str, Knowledge] = field(default_factory=dict)
     top: TopClasses | None = None
 
@@ -74,6 +76,7 @@ class Shapes:
         student_logits: shape of the student's logits.
         teacher_logits: shape of the teacher's logits, None without a teacher.
         tokens: shape of the student's mask of real tokens, None without one.
+        same_tokens: False where both networks make tokens of a text, and not the same ones.
     """
 
     student: Mapping[str, Size]
@@ -81,6 +84,7 @@ class Shapes:
     student_logits: Size
     teacher_logits: Size | None
     tokens: Size | None = None
+    same_tokens: bool = True
 
     @staticmethod
     def of(student: Knowledge, teacher: Knowledge | None) -> Shapes:
@@ -91,6 +95,7 @@ class Shapes:
             student_logits=student.shape,
             teacher_logits=teacher.shape if teacher else None,
             tokens=student.tokens.shape if student.tokens is not None else None,
+            same_tokens=teacher is None or len({student.tokenization, teacher.tokenization} - {None}) < 2,
         )
 
 

@@ -9,6 +9,7 @@ from understudy.recipe import load_recipe, parse_recipe
 from understudy.sources.artifact import save_artifact
 from understudy.sources.model_specs import BuiltinModel
 from understudy.sources.models import build_model
+from understudy.tokenizing import Words
 
 
 def test_what_it_writes_is_accepted_and_commented(tmp_path, monkeypatch, capsys):
@@ -32,7 +33,14 @@ def test_what_it_writes_is_accepted_and_commented(tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize("labels", ["all", "100", "0.25"])
 @pytest.mark.parametrize("task", ["classification", "image_classification"])
 @pytest.mark.parametrize(
-    "model", ["torchvision:resnet18", "timm:vit_tiny_patch16_224", "python:own.models:net", "understudy:cnn:8-16"]
+    "model",
+    [
+        "torchvision:resnet18",
+        "timm:vit_tiny_patch16_224",
+        "python:own.models:net",
+        "understudy:cnn:8-16",
+        "understudy:text_cnn:8-16",
+    ],
 )
 def test_every_answer_gives_a_valid_recipe(labels, task, model):
     text = recipe_text(Answers(data="é: 'x' # y", task=task, teacher=model, student=model, labels=labels), name="r")
@@ -86,3 +94,15 @@ def test_a_saved_teacher_is_taken_as_it_is(tmp_path, monkeypatch):
     assert teacher.kind == "load"
     assert teacher.model.path == "big"
     assert student.training.epochs == 3.0
+
+
+def test_a_recipe_for_texts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{text},{text[0]}\n" for text in ("good one", "bad one") for _ in range(20))
+    (tmp_path / "texts.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    task = ["--task", "text_classification"]
+    assert main(["init", "--data", "texts.csv", *task, "--student", "understudy:gru:16-8", "--yes"]) == 0
+    teacher, student, _ = load_recipe("recipe.yaml").stages
+    assert (teacher.model.name, teacher.model.arguments, teacher.model.preprocess) == ("lstm", {}, Words())
+    assert (student.model.name, student.model.arguments) == ("gru", {"embedding": 16, "width": 8})
+    assert main(["check", "recipe.yaml", "--deep"]) == 0

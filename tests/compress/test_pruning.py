@@ -9,7 +9,7 @@ from torch import nn
 
 from understudy import Classification, InputError, Target, UnmetTargetError, prune
 from understudy.measure import macs
-from understudy.sources import Preprocess, normalize_inputs, preprocess_of
+from understudy.sources import Preprocess, preprocess_inputs, preprocess_of
 from understudy.sources.forward import evaluating
 
 TASK = Classification()
@@ -211,7 +211,7 @@ def test_a_time_is_measured_with_what_is_given() -> None:
 
 
 def test_modes_frozen_weights_and_the_normalisation_stay_as_they_were() -> None:
-    network = normalize_inputs(convolutional().train(), Preprocess(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1)))
+    network = preprocess_inputs(convolutional().train(), Preprocess(mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.1)))
     network[3].eval()
     network[0].requires_grad_(False)
     with torch.no_grad():
@@ -220,7 +220,7 @@ def test_modes_frozen_weights_and_the_normalisation_stay_as_they_were() -> None:
     assert [each.training for each in pruned.modules()] == [each.training for each in network.modules()]
     assert [each.requires_grad for each in pruned.parameters()] == [each.requires_grad for each in network.parameters()]
     assert all(each.grad is None for each in pruned.parameters())
-    bare = normalize_inputs(copy.deepcopy(pruned), None)
+    bare = preprocess_inputs(copy.deepcopy(pruned), None)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.5, 0.4, 0.3), (0.2, 0.2, 0.1)))
     with evaluating(pruned), evaluating(bare):
         torch.testing.assert_close(pruned(IMAGES), bare((IMAGES - mean) / std))

@@ -13,7 +13,7 @@ from understudy.compress.quantization import calibration, check_way
 from understudy.edits import Quantized, QuantizedWeights
 from understudy.sources import build_model
 from understudy.sources.model_specs import BuiltinModel
-from understudy.sources.preprocess import Preprocess, normalize_inputs, preprocess_of
+from understudy.sources.preprocess import Preprocess, preprocess_inputs, preprocess_of
 
 TASK = ImageClassification()
 IMAGES = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -86,7 +86,7 @@ def test_equal_input_gives_equal_bits_and_only_so_many_samples_count() -> None:
 @pytest.mark.e2e
 def test_the_models_own_normalisation_is_inside_and_stays_in_float() -> None:
     normalisation = Preprocess(mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3))
-    inside, outside = cnn(normalisation), normalize_inputs(cnn(normalisation), None)
+    inside, outside = cnn(normalisation), preprocess_inputs(cnn(normalisation), None)
     ready = (IMAGES - torch.tensor(normalisation.mean).view(3, 1, 1)) / torch.tensor(normalisation.std).view(3, 1, 1)
     made = quantize(inside, [IMAGES], task=TASK)
     assert preprocess_of(made.network) == normalisation

@@ -15,7 +15,7 @@ from understudy.sources import (
     TorchvisionModel,
     TransformersModel,
     build_model,
-    normalize_inputs,
+    preprocess_inputs,
     save_artifact,
 )
 
@@ -71,7 +71,7 @@ def test_half_the_cost_and_the_same_answers_in_a_new_process(tmp_path: Path) -> 
     for name, (spec, inputs) in NETWORKS.items():
         network = build_model(spec, classes=5, inputs=inputs)
         if isinstance(inputs, torch.Tensor):
-            normalize_inputs(network, Preprocess(mean=(0.4,), std=(0.2,)))
+            preprocess_inputs(network, Preprocess(mean=(0.4,), std=(0.2,)))
         pruned = prune(network, inputs, task=Classification(), target=Target(macs=0.5), tolerance=0.1)
         assert 0.35 < pruned.after.macs / pruned.before.macs <= 0.5, name
         assert pruned.after.parameters < 0.9 * pruned.before.parameters, name

@@ -15,7 +15,7 @@ from understudy.errors import UnderstudyError
 from understudy.pipeline.run import run
 from understudy.recipe.loading import parse_recipe
 from understudy.sources.artifact import load_artifact
-from understudy.sources.preprocess import Preprocess, normalize_inputs
+from understudy.sources.preprocess import Preprocess, preprocess_inputs
 from understudy.teachers.converted import TOLERANCE, disagreement
 
 pytestmark = pytest.mark.e2e
@@ -35,7 +35,7 @@ def images() -> nn.Module:
     module.train()
     for _ in range(3):
         module(torch.randn(16, 3, 12, 10))  # statistics of its own
-    return normalize_inputs(module, Preprocess(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.1)))
+    return preprocess_inputs(module, Preprocess(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.1)))
 
 
 class Words(nn.Module):

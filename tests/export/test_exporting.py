@@ -13,7 +13,7 @@ from understudy.batch import Batch
 from understudy.errors import InputError, RunError
 from understudy.export import Exported, export
 from understudy.runtimes import open_model
-from understudy.sources.preprocess import Preprocess, normalize_inputs
+from understudy.sources.preprocess import Preprocess, preprocess_inputs
 from understudy.tasks import Classification
 
 TASK = Classification()
@@ -32,7 +32,7 @@ def exported(model: nn.Module, path: Path, kind: str = "torch_export", **others:
 
 def test_a_file_is_proved_and_says_what_it_is(network, tmp_path) -> None:
     network.train()
-    normalize_inputs(network, Preprocess(mean=(0.5,), std=(0.25,)))
+    preprocess_inputs(network, Preprocess(mean=(0.5,), std=(0.25,)))
     samples = [(torch.rand(7, 6), torch.randint(3, (7,))) for _ in range(2)]
     made = exported(network, tmp_path, samples=samples, data="a test", licence="MIT", recipe="r" * 16)
     assert made.path == tmp_path / "model.pt2"

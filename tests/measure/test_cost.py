@@ -1,12 +1,15 @@
 """Counts against published numbers."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 import torchvision
 from torch import nn
 
-from understudy.measure import cost
+from understudy.measure import cost, macs
 from understudy.sources import BuiltinModel, build_model, save_artifact
+from understudy.tokenizing import Words, bytes_of
 
 IMAGE = torch.rand(1, 3, 224, 224)
 
@@ -48,3 +51,56 @@ def test_shared_parameters_count_once():
         found.size_bytes
         < cost(nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)), torch.rand(1, 4)).size_bytes
     )
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3)])
+@pytest.mark.parametrize("directions", [1, 2])
+def test_recurrent_layers_are_counted(kind, gates, directions):
+    tokens, inputs, width = 7, 5, 3
+    layer = getattr(nn, kind)(inputs, width, batch_first=True, bidirectional=directions == 2)
+    assert macs(layer, torch.rand(4, tokens, inputs)) == directions * tokens * gates * width * (inputs + width)
+
+
+@pytest.mark.parametrize(("name", "gates"), [("lstm", 4), ("gru", 3)])
+def test_a_network_for_texts_costs_what_its_first_text_does(name, gates):
+    arguments = {"embedding": 5, "width": 3, "layers": 2}
+    texts = bytes_of(["one two three four", "and a longer one that is not counted"])
+    spec = BuiltinModel(name=name, arguments=arguments, preprocess=Words(buckets=20))
+    first, second = (2 * 4 * gates * 3 * (inputs + 3) for inputs in (5, 6))
+    assert macs(build_model(spec, classes=10, inputs=texts), texts) == first + second + 6 * 10
+
+
+@pytest.fixture(params=[True, False], ids=["on", "off"])
+def libraries(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """What computes whole layers at once, turned on or off by somebody."""
+    before = torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled, torch.backends.mha.get_fastpath_enabled()
+    set_libraries(*[request.param] * 3)
+    yield request.param
+    set_libraries(*before)
+
+
+def set_libraries(mkldnn: bool, cudnn: bool, fast_path: bool) -> None:
+    torch.backends.mkldnn.enabled = mkldnn
+    torch.backends.cudnn.enabled = cudnn
+    torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["counted", "failed"])
+def test_what_computes_is_as_it_was_afterwards(libraries, fails):
+    class Layer(nn.Module):
+        def forward(self, values):
+            seen.append((torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled))
+            if fails:
+                raise RuntimeError("not today")
+            return values
+
+    seen = []
+    if fails:
+        with pytest.raises(RuntimeError, match="not today"):
+            macs(Layer(), torch.rand(2, 3))
+    else:
+        assert macs(Layer(), torch.rand(2, 3)) == 0
+    assert seen == [(False, False)]
+    assert torch.backends.mkldnn.enabled is libraries
+    assert torch.backends.cudnn.enabled is libraries
+    assert torch.backends.mha.get_fastpath_enabled() is libraries

@@ -332,7 +332,7 @@ def test_columns_that_are_not_clear_are_listed(tmp_path):
         load_data(DataSpec(source=source), task=VECTORS)
     source = write_csv(tmp_path / "b.csv", [("some text", 0)] * 9, header=("sentence", "label"))
     with pytest.raises(InputError, match=r"no column of images or numbers .* 'sentence' \(text\)"):
-        load_data(DataSpec(source=source), task=VECTORS)
+        load_data(DataSpec(source=source), task=IMAGES)
     source = write_csv(tmp_path / "c.csv", [(1, 2)] * 9, header=("x", "z"))
     with pytest.raises(InputError, match="`label` is not clear: no column could be meant"):
         load_data(DataSpec(source=source), task=VECTORS)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from understudy.errors import InputError
-from understudy.sources import Preprocess, normalize_inputs, preprocess_of
+from understudy.sources import Preprocess, preprocess_inputs, preprocess_of
 from understudy.sources.preprocess import check_preprocess
 
 PREPROCESS = Preprocess(mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
@@ -28,13 +28,13 @@ def plain_and_normalized(images):
     expected = plain(
         (images - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor([0.5, 0.25, 2.0]).view(3, 1, 1)
     )
-    return normalize_inputs(plain, PREPROCESS), expected.detach()
+    return preprocess_inputs(plain, PREPROCESS), expected.detach()
 
 
 def test_it_computes_what_the_spec_says(plain_and_normalized, images):
     model, expected = plain_and_normalized
     torch.testing.assert_close(model(images), expected)
-    assert not torch.allclose(normalize_inputs(model, None)(images), expected)
+    assert not torch.allclose(preprocess_inputs(model, None)(images), expected)
 
 
 def test_keys_and_paths_stay_the_users_own(plain_and_normalized):
@@ -78,19 +78,19 @@ def test_it_survives_data_parallel(plain_and_normalized, images, tmp_path):
 
 
 def test_it_moves_with_the_models_type(images):
-    model = normalize_inputs(convolutional(), PREPROCESS).double()
+    model = preprocess_inputs(convolutional(), PREPROCESS).double()
     assert model(images.double()).dtype == torch.float64
 
 
 def test_a_second_one_replaces_the_first(plain_and_normalized, images):
     model, expected = plain_and_normalized
-    normalize_inputs(model, Preprocess(mean=(0.5,), std=(0.5,)))
+    preprocess_inputs(model, Preprocess(mean=(0.5,), std=(0.5,)))
     assert preprocess_of(model) == Preprocess(mean=(0.5,), std=(0.5,))
-    torch.testing.assert_close(normalize_inputs(model, PREPROCESS)(images), expected)
+    torch.testing.assert_close(preprocess_inputs(model, PREPROCESS)(images), expected)
 
 
 def test_vectors_keywords_and_whole_numbers():
-    model = normalize_inputs(nn.Flatten(), Preprocess(mean=(1.0, 2.0), std=(2.0, 4.0)))
+    model = preprocess_inputs(nn.Flatten(), Preprocess(mean=(1.0, 2.0), std=(2.0, 4.0)))
     torch.testing.assert_close(model(torch.tensor([[3.0, 4.0]])), torch.tensor([[1.0, 0.5]]))
     torch.testing.assert_close(model(input=torch.tensor([[3.0, 4.0]])), torch.tensor([[1.0, 0.5]]))
     assert torch.equal(model(torch.tensor([[3, 4]])), torch.tensor([[3, 4]]))

@@ -38,7 +38,7 @@ def compress_model(
         str, typer.Option("--shares", help="Shares of the multiply-accumulates that pruned candidates keep.")
     ] = "0.5,0.25",
     epochs: Annotated[float, typer.Option("--epochs", help="Epochs of each training.")] = 5.0,
-    task: Annotated[str, typer.Option("--task", help="image_classification or classification.")] = TASK_NAMES[0],
+    task: Annotated[str, typer.Option("--task", help=f"{', '.join(TASK_NAMES)}.")] = TASK_NAMES[0],
     control: Annotated[
         bool, typer.Option("--control/--no-control", help="Train each candidate without the teacher too.")
     ] = True,

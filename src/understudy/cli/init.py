@@ -16,7 +16,9 @@ from understudy.cli.output import write
 from understudy.cli.recipes import save
 from understudy.errors import InputError, listing, nearest
 
-TASK_NAMES = ("image_classification", "classification")
+TASK_NAMES = ("image_classification", "classification", "text_classification")
+_OF_TEXTS = {"teacher": "understudy:lstm", "student": "understudy:bag"}
+"""What `init` takes for texts when nobody answers."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Answers:
 
 QUESTIONS = {
     "data": "Data (a folder of images, a file, a hub id, or sklearn/digits)",
-    "task": "Task",
+    "task": f"Task ({', '.join(TASK_NAMES)})",
     "teacher": "Teacher (torchvision:NAME, timm:NAME, python:MODULE:CALLABLE, understudy:mlp:400-400, a directory)",
     "student": "Student (the same ways)",
     "labels": "How many training samples have a label (a number, a fraction such as 0.1, or all)",
@@ -45,7 +47,7 @@ def write_recipe(
     data: Annotated[str | None, typer.Option("--data", help="A folder, a file, a hub id, or sklearn/digits.")] = None,
     teacher: Annotated[str | None, typer.Option("--teacher", help="A model, as `understudy layers` takes it.")] = None,
     student: Annotated[str | None, typer.Option("--student", help="A model, likewise.")] = None,
-    task: Annotated[str | None, typer.Option("--task", help="image_classification or classification.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help=f"{', '.join(TASK_NAMES)}.")] = None,
     labels: Annotated[str | None, typer.Option("--labels", help="Labelled samples: 100, 0.1, or all.")] = None,
     epochs: Annotated[float | None, typer.Option("--epochs", help="Epochs of each training.")] = None,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write the recipe.")] = Path(
@@ -102,10 +104,12 @@ def recipe_text(answers: Answers, *, name: str) -> str:
 def _asked(given: dict[str, Any], *, ask: bool) -> Answers:
     answers = {}
     for field in fields(Answers):
-        value = given[field.name]
+        value, default = given[field.name], field.default
+        if answers.get("task") == "text_classification":
+            default = _OF_TEXTS.get(field.name, default)
         if value is None and ask:
-            value = typer.prompt(QUESTIONS[field.name], default=field.default, err=True)
-        answers[field.name] = field.default if value is None else value
+            value = typer.prompt(QUESTIONS[field.name], default=default, err=True)
+        answers[field.name] = default if value is None else value
     return Answers(**answers)
 
 

@@ -34,6 +34,12 @@ Classes = Annotated[
 ]
 SOURCES = ("torchvision", "timm", "transformers", "python", "understudy", "artifact")
 _WIDTHS = {"mlp": "hidden", "cnn": "widths", "resnet": "widths"}
+_TEXT_SIZES = {
+    "bag": ("embedding",),
+    "lstm": ("embedding", "width"),
+    "gru": ("embedding", "width"),
+    "text_cnn": ("embedding", "width"),
+}
 
 
 @dataclass(frozen=True)
@@ -251,13 +257,27 @@ def _of_run(run: Path, stage: str) -> Path:
 
 def _builtin(text: str, rest: str) -> dict[str, Any]:
     name, _, widths = rest.partition(":")
+    if name in _TEXT_SIZES:
+        return _for_texts(text, name, widths)
     if name not in _WIDTHS:
-        raise InputError(
-            f"{text!r}: Understudy has no network {name!r}{nearest(name, _WIDTHS)}; it has {listing(list(_WIDTHS))}"
-        )
+        known = [*_WIDTHS, *_TEXT_SIZES]
+        raise InputError(f"{text!r}: Understudy has no network {name!r}{nearest(name, known)}; it has {listing(known)}")
     if not re.fullmatch(r"\d+(-\d+)*", widths):
         raise InputError(f"{text!r}: expected the widths of its layers, such as understudy:{name}:64-128")
     return {"source": "understudy", "name": name, "arguments": {_WIDTHS[name]: [int(n) for n in widths.split("-")]}}
+
+
+def _for_texts(text: str, name: str, sizes: str) -> dict[str, Any]:
+    """A network for texts, of which no size has to be said, and which reads words."""
+    names = _TEXT_SIZES[name]
+    if not re.fullmatch(rf"(\d+(-\d+){{,{len(names) - 1}}})?", sizes):
+        raise InputError(
+            f"{text!r}: expected nothing after {name}, or its {' and '.join(names)}, such as "
+            f"understudy:{name}:{'-'.join(['128'] * len(names))}"
+        )
+    given = dict(zip(names, map(int, filter(None, sizes.split("-"))), strict=False))
+    arguments = {"arguments": given} if given else {}
+    return {"source": "understudy", "name": name, **arguments, "preprocess": {"kind": "words"}}
 
 
 def _example(source: str) -> str:

@@ -1,4 +1,4 @@
-"""``understudy predict``: what a model says about images and arrays."""
+"""``understudy predict``: what a model says about images, arrays and texts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def predict_inputs(
     artifact: Artifact,
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUT...", help="Images, .npy and .json files, folders of them, or - for stdin."),
+        typer.Argument(
+            metavar="INPUT...",
+            help="Images, .npy and .json files, folders of them, texts (one on each line of a file), or - for stdin.",
+        ),
     ],
     top: Annotated[int, typer.Option("--top", metavar="K", min=1, help="How many classes to tell of each.")] = 3,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Inputs that are computed together.")] = 32,

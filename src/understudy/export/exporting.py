@@ -26,11 +26,14 @@ from understudy.export.traced import Traced, traced
 from understudy.files import file_digest, replacing
 from understudy.measure.picking import PROOF
 from understudy.runtimes import Card, FileInput
+from understudy.runtimes.card import TOKENIZER
 from understudy.sources.forward import each_tensor, moved, resized
-from understudy.sources.preprocess import preprocess_of
+from understudy.sources.preprocess import normalisation_of
 from understudy.sources.state import write_state
+from understudy.sources.tokenizers import write_tokens
 from understudy.taps import unwrapped
 from understudy.tasks.task import Task
+from understudy.tokenizing import Tokenizer, tokenization_of
 
 Format = Literal["onnx", "onnx_dynamic", "tensorrt", "openvino", "executorch", "torch_export"]
 """Of which kind an exported file is."""
@@ -111,7 +114,8 @@ def export(
     """Write a network as a file for another runtime, and prove that it answers as the network does.
 
     The file is written beside its place, run in every installed runtime that takes it, and put in its place only when
-    it is proved (:func:`~understudy.export.proof.prove`). The network's own normalisation of its inputs is in it.
+    it is proved (:func:`~understudy.export.proof.prove`). The network's own normalisation of its inputs is in it. The
+    file of one for texts takes tokens; a tokenizer that makes them is written beside it.
 
     Args:
         model: the network; it is left as it was.
@@ -146,10 +150,14 @@ def export(
             f"one of {listing(INT8_FORMATS)}, or the network before it was quantized"
         )
     precision = "int8" if network.quantized or format == "onnx_dynamic" else "float32"
-    card = _card(own, network, task, classes, precision=precision, licence=licence, recipe=recipe, weights=weights)
+    card = _card(
+        own, network, task, target, classes, precision=precision, licence=licence, recipe=recipe, weights=weights
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-", ignore_cleanup_errors=True) as folder:
         written = Path(folder) / target.name
+        if card.tokens is not None and (tokenization := tokenization_of(own)) is not None:
+            write_tokens(tokenization, written.with_name(f"{target.name}{TOKENIZER}"))
         tokens = _WRITERS[format](network, written, card.model_dump_json(by_alias=True))
         proof = prove(
             written,
@@ -203,6 +211,7 @@ def _card(
     model: nn.Module,
     network: Traced,
     task: Task,
+    target: Path,
     classes: Sequence[str],
     *,
     precision: Literal["float32", "int8"],
@@ -210,7 +219,10 @@ def _card(
     recipe: str | None,
     weights: str | None,
 ) -> Card:
-    normalisation = preprocess_of(model)
+    normalisation, tokenization = normalisation_of(model), tokenization_of(model)
+    tokens = tokenization.spec if tokenization is not None else None
+    if isinstance(tokens, Tokenizer):
+        tokens = tokens.model_copy(update={"path": f"{target.name}{TOKENIZER}"})
     return Card(
         understudy=version("understudy"),
         task=task.kind,
@@ -220,6 +232,7 @@ def _card(
             for name, tensor in zip(network.names, network.tensors, strict=True)
         ),
         normalisation=None if normalisation is None else {"mean": normalisation.mean, "std": normalisation.std},
+        tokens=tokens,
         precision=precision,
         licence=licence,
         recipe=recipe,
@@ -255,7 +268,11 @@ def _parts(path: Path) -> list[Path]:
 
 
 def _put(written: Path, target: Path) -> None:
-    """Put a file in its place; of two that belong together none stays that belongs to another."""
+    """Put a file in its place, and its tokenizer; of two that belong together none stays that belongs to another."""
+    tokenizer = written.with_name(f"{written.name}{TOKENIZER}")
+    if tokenizer.is_file():
+        with replacing(target.with_name(f"{target.name}{TOKENIZER}")) as temporary:
+            tokenizer.rename(temporary)
     if len(_parts(target)) > 1:
         target.unlink(missing_ok=True)
     for source, place in zip(_parts(written), _parts(target), strict=True):

@@ -21,6 +21,7 @@ from understudy.runtimes.flattening import Call
 from understudy.sources.forward import moved, resized
 from understudy.taps import unwrapped
 from understudy.tasks.task import Task
+from understudy.tokenizing import are_texts, bytes_of, network_inputs
 
 _SAMPLES = 2
 """In the example that is traced; one alone would be taken for a size that never changes."""
@@ -88,7 +89,7 @@ def traced(model: nn.Module, example: Any, task: Task) -> Traced:
         InputError: when the network cannot be called with the example.
     """
     module = copy.deepcopy(unwrapped(model)).cpu().float().eval()
-    batch = Batch(inputs=resized(moved(example, "cpu"), _SAMPLES))
+    batch = Batch(inputs=_of_several_tokens(module, resized(moved(example, "cpu"), _SAMPLES)))
     try:
         call = Call(module, lambda network: task.observe(network, batch))
         with torch.no_grad():
@@ -159,6 +160,14 @@ def refuse_decisions(seen: list[warnings.WarningMessage], what: str, network: Tr
     for line, layer in decisions.items():
         if line in lines:  # torch warns of questions about sizes too, which every file answers anew
             raise undecidable(what, layer)
+
+
+def _of_several_tokens(module: nn.Module, inputs: Any) -> Any:
+    """Texts of more than one token, whose number would be taken for one that never changes."""
+    tokens = network_inputs(module, inputs)
+    if not are_texts(inputs) or tokens["input_ids"].shape[1] > 1:
+        return inputs
+    return bytes_of(["a few words"] * _SAMPLES)
 
 
 def _has_tokens(tensors: tuple[Tensor, ...]) -> bool:

@@ -64,7 +64,7 @@ def macs(model: nn.Module, inputs: Any) -> int:
     from torch.utils.flop_counter import FlopCounterMode  # a quarter of a second that few imports need
 
     counter = FlopCounterMode(display=False)
-    with evaluating(inner), torch.no_grad(), torch.random.fork_rng(devices=[]), _countable_attention(), counter:
+    with evaluating(inner), torch.no_grad(), torch.random.fork_rng(devices=[]), _countable(), counter:
         call(inner, sample)
     return counter.get_total_flops() // 2
 
@@ -77,13 +77,19 @@ def _size(model: nn.Module) -> int:
 
 
 @contextmanager
-def _countable_attention() -> Iterator[None]:
+def _countable() -> Iterator[None]:
     # In eval mode torch's own attention takes a fused path of which the counter sees nothing: a third of a ViT. Before
-    # torch 2.15 it does not see attention's kernel for the CPU either; written out as matrix products it is counted.
-    before = torch.backends.mha.get_fastpath_enabled()
+    # torch 2.15 it does not see attention's kernel for the CPU either; written out as matrix products it is counted. So
+    # are recurrent layers without the libraries that compute a whole layer at once.
+    libraries: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn)
+    before = torch.backends.mha.get_fastpath_enabled(), [library.enabled for library in libraries]
     torch.backends.mha.set_fastpath_enabled(False)
+    for library in libraries:
+        library.enabled = False
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+        torch.backends.mha.set_fastpath_enabled(before[0])
+        for library, enabled in zip(libraries, before[1], strict=True):
+            library.enabled = enabled

@@ -9,7 +9,7 @@ from torch import Size, Tensor, nn
 
 from understudy.batch import Batch
 from understudy.errors import InputError
-from understudy.feature_method import FeatureMethod, tokens_of_samples
+from understudy.feature_method import FeatureMethod, refuse_other_tokens, tokens_of_samples
 from understudy.functional.transformers import attention_map_loss
 from understudy.knowledge import Knowledge, LayerPairs, Shapes
 from understudy.objective import Method
@@ -72,8 +72,9 @@ class AttentionMaps(FeatureMethod):
         """All pairs of layers.
 
         Raises:
-            InputError: naming every pair that does not fit.
+            InputError: naming every pair that does not fit, or when the two have other tokens.
         """
+        refuse_other_tokens(shapes)
         problems = []
         for student, teacher in self.layers:
             problem = _misfit(shapes.student_logits[0], shapes.student[student], shapes.teacher[teacher])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from understudy.batch import Batch
 from understudy.errors import InputError
-from understudy.feature_method import FeatureMethod, tokens_of_samples
+from understudy.feature_method import FeatureMethod, refuse_other_tokens, tokens_of_samples
 from understudy.functional.transformers import self_relation_loss
 from understudy.knowledge import Knowledge, LayerPairs, Shapes
 from understudy.objective import Method
@@ -89,8 +89,9 @@ class SelfRelations(FeatureMethod):
         """The relations of both.
 
         Raises:
-            InputError: when the two do not fit, or cannot be cut into that many heads.
+            InputError: when the two do not fit, have other tokens, or cannot be cut into that many heads.
         """
+        refuse_other_tokens(shapes)
         counts = []
         for whose, taps, given in (
             ("student", self.student_taps, shapes.student),

@@ -42,6 +42,11 @@ class Student:
     pace: Pace | None = None
     plain: Callable[[nn.Module], nn.Module] | None = None
 
+    @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Each network, where several train together."""
+        return tuple(self.network.members.values()) if isinstance(self.network, Cohort) else (self.network,)
+
     def parts(self, directory: Path) -> list[tuple[Path, nn.Module, AnyModel]]:
         """Where each network goes: the first one into the directory, the others below it."""
         if not isinstance(self.spec, Mapping):

@@ -22,7 +22,9 @@ from understudy.pipeline.teaching import Average
 from understudy.sources.artifact import save_artifact
 from understudy.sources.loader import Loader
 from understudy.sources.splits import Split
+from understudy.sources.texts import Texts
 from understudy.teachers.teacher import Teacher
+from understudy.tokenizing import tokenization_of
 from understudy.views import Views
 
 EVALUATION_BATCH = 500
@@ -93,6 +95,9 @@ def train_model(
     teacher = teacher.of(student.network, context.task) if isinstance(teacher, Average) else teacher
     distiller = Distiller(student.network, teacher, objective, example=example, task=context.task)
     context.progress.stage(context.directory.path.parent.name, f"{title}, seed {context.seed}")
+    for network in student.networks:
+        if (note := cut_texts(network, split)) is not None:
+            context.progress.message(note)
     if before is not None:
         before(distiller)
     inputs, classes = context.task.example(example.inputs, 1), context.data.classes
@@ -157,6 +162,25 @@ def _save(
         student.network.load_state_dict(fitted.best_state)
     write("model", {"training": record | {"settings": told}})
     write_json(directory / SUMMARY, record)
+
+
+def cut_texts(network: nn.Module, split: Split) -> str | None:
+    """What a network does not read of the texts that it is trained on, in words; None where it reads all.
+
+    Args:
+        network: any.
+        split: what it is trained on.
+    """
+    tokenization = tokenization_of(network)
+    if tokenization is None or not isinstance(split.inputs, Texts):
+        return None
+    count = sum(tokenization.cut(batch.inputs) for batch in Loader(split, batch_size=1024, shuffle=False))
+    if not count:
+        return None
+    return (
+        f"{count:,} of {len(split):,} texts are longer than the {tokenization.spec.max_length:,} tokens that are read "
+        "of them; the rest is left out"
+    )
 
 
 def train_loader(context: Context, split: Split, training: Training, shown: Shown) -> Loader:

@@ -8,7 +8,10 @@ from pydantic import Field, ValidationError
 
 from understudy.errors import InputError
 from understudy.spec import Spec
+from understudy.tokenizing import AnyTokens
 
+TOKENIZER = ".tokenizer.json"
+"""What the name of a file is followed by in that of the tokenizer which belongs to it."""
 KEY = "understudy"
 """Under which name a file carries its card, as JSON."""
 
@@ -37,6 +40,8 @@ class Card(Spec):
     """What goes in, in order. Images are (channels, height, width) in [0, 1], whatever normalisation the file does."""
     normalisation: dict[str, tuple[float, ...]] | None = None
     """The mean and std that the file itself normalises with; nothing has to be done outside."""
+    tokens: AnyTokens | None = None
+    """What makes the file's inputs of texts, which is not in it; a tokenizer's path is that of a file beside it."""
     precision: str = "float32"
     """In which numbers most of the work is done: ``float32``, ``int8``."""
     licence: str | None = None

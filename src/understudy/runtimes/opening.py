@@ -11,13 +11,14 @@ import torch
 from understudy.errors import InputError, listing, nearest
 from understudy.extras import is_installed
 from understudy.files import neighbours
-from understudy.runtimes.card import parsed_card
+from understudy.runtimes.card import TOKENIZER, parsed_card
 from understudy.runtimes.deployed import DeployedModel
 from understudy.runtimes.executorch import ExecuTorchSession
 from understudy.runtimes.onnxruntime import OnnxSession
 from understudy.runtimes.openvino import OpenVinoSession
 from understudy.runtimes.session import Session
 from understudy.runtimes.torch_export import TorchExportSession
+from understudy.tokenizing import AnyTokens, TextTokenization, Tokenizer, read_tokens
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def runtimes_for(path: str | Path) -> dict[str, str | None]:
 
 
 def open_model(path: str | Path, *, runtime: str | None = None, threads: int | None = None) -> DeployedModel:
-    """Load an exported file, to be called like the network that it was made from.
+    """Load an exported file, to be called like the network that it was made from; one for texts also with texts.
 
     Args:
         path: an ``.onnx``, ``.xml`` (OpenVINO), ``.pte`` (ExecuTorch) or ``.pt2`` (torch.export) file.
@@ -94,7 +95,20 @@ def open_model(path: str | Path, *, runtime: str | None = None, threads: int | N
     if able[name] is not None:
         raise InputError(f"{path} cannot be run by {name} here: {able[name]}")
     session = RUNTIMES[name].open(path, threads)
-    return DeployedModel(path, runtime=name, session=session, card=parsed_card(session.card, whose=str(path)))
+    model = DeployedModel(path, runtime=name, session=session, card=parsed_card(session.card, whose=str(path)))
+    if model.card is not None and model.card.tokens is not None:
+        model.register_forward_pre_hook(_tokens_beside(path, model.card.tokens), with_kwargs=True)
+    return model
+
+
+def _tokens_beside(path: Path, tokens: AnyTokens) -> TextTokenization:
+    if isinstance(tokens, Tokenizer):
+        own, told = path.with_name(f"{path.name}{TOKENIZER}"), path.with_name(tokens.path)
+        beside = own if own.is_file() else told
+        if not beside.is_file():
+            raise InputError(f"{path} reads texts with the tokenizer {beside}, which is not there; keep both together")
+        tokens = tokens.model_copy(update={"path": str(beside)})
+    return read_tokens(tokens)
 
 
 def _missing(runtime: _Runtime) -> str | None:

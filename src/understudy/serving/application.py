@@ -250,4 +250,5 @@ def _full(words: str) -> RefusedError:
 def _curl(form: SampleForm, url: str) -> str:
     if form.layout == "tensor" and form.tensors[0].form is not None:
         return f"curl -F image=@photo.jpg {url}predict"
-    return f"curl -H 'Content-Type: application/json' -d '{{\"input\": …}}' {url}predict"
+    value = '"a text"' if form.tensors[0].text else "…"
+    return f"curl -H 'Content-Type: application/json' -d '{{\"input\": {value}}}' {url}predict"

@@ -14,6 +14,7 @@ from torch import Tensor
 from understudy.errors import InputError
 from understudy.serving.uploads import read_image
 from understudy.sources.images import Form
+from understudy.tokenizing import bytes_of
 
 _LARGEST = 2**63 - 1
 
@@ -26,11 +27,13 @@ class Expected:
         shape: its dimensions; None for one that may be of any size.
         dtype: of its numbers.
         pixels: whether it is known to be an image in [0, 1].
+        text: whether it is a text, as its bytes.
     """
 
     shape: tuple[int | None, ...]
     dtype: torch.dtype
     pixels: bool = False
+    text: bool = False
 
     @property
     def form(self) -> Form | None:
@@ -49,6 +52,16 @@ class Expected:
         return len(shape) == len(self.shape) and all(
             size == known or (known is None and size > 0) for size, known in zip(shape, self.shape, strict=True)
         )
+
+    def read_text(self, value: Any, *, whose: str = "input") -> Tensor:
+        """A text as its bytes, uint8 (bytes,).
+
+        Raises:
+            InputError: for anything else.
+        """
+        if not isinstance(value, str):
+            raise InputError(f"{whose} is a {type(value).__name__}; the model takes {self}")
+        return bytes_of([value])[0]
 
     def opened(self, data: bytes, *, whose: str = "input") -> Image.Image:
         """An encoded image, of which only the header is read.
@@ -121,6 +134,8 @@ class Expected:
         return array[None] if array.ndim == 2 else array
 
     def __str__(self) -> str:
+        if self.text:
+            return "a text"
         sizes = " × ".join("any" if size is None else str(size) for size in self.shape)
         return f"{sizes or 'one'} {str(self.dtype).removeprefix('torch.')}"
 

@@ -21,8 +21,9 @@ from understudy.serving.expected import Expected
 from understudy.serving.samples import Sample, SampleForm
 from understudy.sources.artifact import load_artifact
 from understudy.sources.forward import device_of, resized
-from understudy.sources.preprocess import preprocess_of
+from understudy.sources.preprocess import normalisation_of
 from understudy.tasks import Classification
+from understudy.tokenizing import tokenization_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class Predictor:
             raise InputError(f"the model {name!r} has {outputs} outputs, but {len(self.classes)} classes are named")
 
     def predict(self, samples: Sequence[Sample], *, top: int = 1) -> list[Prediction]:
-        """Answer samples, as ``form`` reads them; those of equal shapes are computed together.
+        """Answer samples, as ``form`` reads them; those of equal shapes, and texts, are computed together.
 
         Args:
             samples: any number.
@@ -156,7 +157,7 @@ class Predictor:
 
 
 _TASK = Classification()
-_TOLD = {"task", "normalisation", "precision", "licence", "recipe", "weights"}
+_TOLD = {"task", "normalisation", "tokens", "precision", "licence", "recipe", "weights"}
 """What the card of an exported file tells beside its classes and inputs."""
 
 
@@ -183,7 +184,9 @@ def open_predictor(
         if runtime not in (None, "torch"):
             raise InputError(f"{place} is a saved model, which torch runs; {runtime!r} executes exported files")
         loaded = load_artifact(place)
-        return Predictor(loaded.module, SampleForm.of_record(loaded.inputs), classes=loaded.classes, name=name)
+        texts = tokenization_of(loaded.module) is not None
+        form = SampleForm.of_texts() if texts else SampleForm.of_record(loaded.inputs)
+        return Predictor(loaded.module, form, classes=loaded.classes, name=name)
     model = open_model(exported, runtime=runtime)
     if model.card is not None:
         return Predictor(model, SampleForm.of_card(model.card), classes=model.card.classes, name=name)
@@ -214,11 +217,13 @@ def _told_by(model: nn.Module) -> dict[str, Any]:
     if isinstance(model, DeployedModel):
         told = model.card.model_dump(mode="json", include=_TOLD) if model.card is not None else {}
         return {"runtime": model.runtime, **told}
-    normalisation = preprocess_of(model)
-    told = normalisation.model_dump(mode="json") if normalisation is not None else None
-    return {"runtime": "torch", "normalisation": told}
+    normalisation, tokenization = normalisation_of(model), tokenization_of(model)
+    told: dict[str, Any] = {"runtime": "torch", "normalisation": None}
+    if normalisation is not None:
+        told["normalisation"] = normalisation.model_dump(mode="json")
+    return told if tokenization is None else {**told, "tokens": tokenization.spec.model_dump(mode="json")}
 
 
 def _described(name: str, tensor: Expected) -> dict[str, Any]:
-    what = "image" if tensor.form is not None else "tensor"
+    what = "text" if tensor.text else "image" if tensor.form is not None else "tensor"
     return {"name": name, "kind": what, "shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from understudy.errors import InputError
 from understudy.runtimes import Card, Port
@@ -52,6 +53,11 @@ class SampleForm:
     names: tuple[str, ...] = ()
 
     @classmethod
+    def of_texts(cls) -> SampleForm:
+        """Of a model that makes its own tokens."""
+        return cls((Expected((None,), torch.uint8, text=True),))
+
+    @classmethod
     def of_record(cls, inputs: AnyInputShape) -> SampleForm:
         """From what a saved model's record says."""
         if isinstance(inputs, InputShape):
@@ -63,6 +69,8 @@ class SampleForm:
     @classmethod
     def of_card(cls, card: Card) -> SampleForm:
         """From what an exported file says about itself."""
+        if card.tokens is not None:
+            return cls.of_texts()
         pixels = card.task == "image_classification"
         tensors = tuple(Expected(each.shape, getattr(torch, each.dtype), pixels) for each in card.inputs)
         return cls(tensors) if len(tensors) == 1 else cls(tensors, "mapping", tuple(each.name for each in card.inputs))
@@ -85,7 +93,8 @@ class SampleForm:
 
         Args:
             data: its content.
-            kind: an encoded image; a ``.npy`` file of one sample or several; or JSON, as :meth:`of_json` takes it.
+            kind: an encoded image; a ``.npy`` file of one sample or several; or JSON, as :meth:`of_json` takes it. For
+                texts anything but JSON is one text for each line that is not empty.
             whose: what to call it in errors.
 
         Raises:
@@ -97,8 +106,8 @@ class SampleForm:
         """The samples in a JSON value: ``{"input": …}`` for one, ``{"inputs": […]}`` for several, or just these.
 
         Args:
-            value: each sample is nested lists of numbers, a mapping of them for a model that is called by names, or
-                an encoded image in base64.
+            value: each sample is nested lists of numbers, a mapping of them for a model that is called by names, an
+                encoded image in base64, or a text.
             whose: what to call it in errors.
 
         Raises:
@@ -112,6 +121,8 @@ class SampleForm:
         Raises:
             InputError: when the file as a whole cannot be read.
         """
+        if self.tensors[0].text:
+            return self._of_lines(data, kind, whose)
         if kind == "json":
             return self._of_json(read_json(data, whose=whose), whose)
         if self.layout != "tensor":
@@ -120,6 +131,21 @@ class SampleForm:
             return [_image(self.tensors[0], data, whose)]
         array = read_array(data, whose=whose)
         return _pieces(self.tensors[0].numbers, array, whose, several=array.ndim > len(self.tensors[0].shape))
+
+    def _of_lines(self, data: bytes, kind: Kind, whose: str) -> list[Piece]:
+        """Texts as JSON, or what is no JSON of texts line by line."""
+        if kind == "json":
+            try:
+                value = read_json(data, whose=whose)
+            except InputError:
+                value = None  # a text may well begin like JSON
+            if isinstance(value, list | Mapping | str):
+                return self._of_json(value, whose)
+        lines = data.decode("utf-8", "replace").removeprefix("\ufeff").splitlines()
+        named = [(f"{whose}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip()]
+        if not named:
+            raise InputError(f"{whose} holds no text; expected one on each line, or JSON")
+        return [Piece(name, partial(self.sample, line, whose=name)) for name, line in named]
 
     def _of_json(self, value: Any, whose: str) -> list[Piece]:
         several = self._several(value)
@@ -149,6 +175,8 @@ class SampleForm:
                 raise InputError(f"{whose} is no list of {len(self.tensors)} tensors; the model takes {self}")
             both = enumerate(zip(self.tensors, value, strict=True))
             return tuple(one.numbers(numbers, whose=f"{whose}[{place}]") for place, (one, numbers) in both)
+        if self.tensors[0].text:
+            return self.tensors[0].read_text(value, whose=whose)
         if isinstance(value, str):
             return _image(self.tensors[0], _from_base64(value, whose), whose).make()
         return self.tensors[0].numbers(value, whose=whose)
@@ -158,18 +186,22 @@ class SampleForm:
         return self._arranged([torch.ones([size or 1 for size in one.shape], dtype=one.dtype) for one in self.tensors])
 
     def batch(self, samples: Sequence[Sample]) -> Any:
-        """Samples of equal shapes as the inputs of one call."""
+        """Samples of equal shapes, or texts, as the inputs of one call."""
+        if self.tensors[0].text:
+            return pad_sequence(list(samples), batch_first=True)
         columns = zip(*map(self._flat, samples), strict=True)
         return self._arranged([torch.stack(column) for column in columns])
 
     def shapes(self, sample: Sample) -> tuple[torch.Size, ...]:
-        """Of the tensors of a sample; only equal ones fit into one batch."""
+        """Of the tensors of a sample; only equal ones fit into one batch. Texts fit together whatever their length."""
+        if self.tensors[0].text:
+            return ()
         return tuple(tensor.shape for tensor in self._flat(sample))
 
     def _several(self, value: Any) -> bool:
         if not isinstance(value, list) or not value or self.layout == "tuple":
             return False
-        if self.layout == "mapping" or isinstance(value[0], str):
+        if self.layout == "mapping" or self.tensors[0].text or isinstance(value[0], str):
             return True
         return _depth(value) > len(self.tensors[0].shape)
 

@@ -16,7 +16,7 @@ from understudy.sources.model_specs import (
     TransformersModel,
 )
 from understudy.sources.models import build_model, check_model, describe
-from understudy.sources.preprocess import Preprocess, normalize_inputs, preprocess_of
+from understudy.sources.preprocess import Preprocess, preprocess_inputs, preprocess_of
 from understudy.sources.splits import Split, Subset
 from understudy.sources.state import convert_state
 
@@ -46,7 +46,7 @@ __all__ = [
     "layers",
     "load_artifact",
     "load_data",
-    "normalize_inputs",
+    "preprocess_inputs",
     "preprocess_of",
     "save_artifact",
 ]

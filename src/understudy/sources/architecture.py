@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from understudy.errors import InputError
 from understudy.sources.builtin import build_builtin, describe_builtin
+from understudy.sources.for_texts import build_for_texts
 from understudy.sources.forward import call, evaluating, resized
 from understudy.sources.from_python import build_python
 from understudy.sources.from_timm import build_timm
@@ -23,11 +24,12 @@ from understudy.sources.model_specs import (
     TorchvisionModel,
     TransformersModel,
 )
-from understudy.sources.preprocess import check_preprocess, normalize_inputs
+from understudy.sources.preprocess import check_preprocess, preprocess_inputs
+from understudy.tokenizing import are_texts
 
 
 def build_architecture(spec: ModelSpec, *, classes: int, inputs: Any, pretrained: bool) -> nn.Module:
-    """Build the network of a spec, tell it how to normalise its inputs, and see that it takes them.
+    """Build the network of a spec, tell it what it does to its inputs first, and see that it takes them.
 
     Args:
         spec: any source but an artifact.
@@ -38,10 +40,13 @@ def build_architecture(spec: ModelSpec, *, classes: int, inputs: Any, pretrained
     Raises:
         InputError: when the model cannot be built, cannot take the inputs, or gives another number of classes.
     """
-    model, preprocess = _built(spec, classes=classes, inputs=inputs, pretrained=pretrained)
-    preprocess = spec.preprocess or preprocess
-    check_preprocess(preprocess, inputs)
-    normalize_inputs(model, preprocess)
+    if are_texts(inputs):
+        model = build_for_texts(spec, classes=classes, pretrained=pretrained)
+    else:
+        model, preprocess = _built(spec, classes=classes, inputs=inputs, pretrained=pretrained)
+        preprocess = spec.preprocess or preprocess
+        check_preprocess(preprocess, inputs)
+        preprocess_inputs(model, preprocess)
     check_forward(model, inputs, classes=classes, what=describe_source(spec))
     return model
 

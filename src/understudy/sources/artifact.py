@@ -27,9 +27,11 @@ from understudy.sources.artifact_record import (
     read_record,
 )
 from understudy.sources.model_specs import ArtifactModel, ModelSpec
-from understudy.sources.preprocess import normalize_inputs, preprocess_of
+from understudy.sources.preprocess import preprocess_inputs, preprocess_of
 from understudy.sources.state import load_state, read_checkpoint, read_state, write_state
+from understudy.sources.tokenizers import write_tokens
 from understudy.taps import unwrapped
+from understudy.tokenizing import Tokenizer, tokenization_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class LoadedArtifact:
     """A model read back from disk.
 
     Attributes:
-        module: the network on the CPU, in train mode as any fresh module, with its weights and its normalisation.
+        module: the network on the CPU, in train mode as any fresh module, with its weights and its preprocessing.
         spec: where it came from.
         classes: names of the classes, in the order of the outputs.
         inputs: what one sample looks like.
@@ -74,7 +76,7 @@ def save_artifact(
     edits: Sequence[AnyEdit] = (),
     name: str = "model",
 ) -> Path:
-    """Write ``NAME.safetensors`` and ``NAME.json``, each whole or not at all.
+    """Write ``NAME.safetensors`` and ``NAME.json``, each whole or not at all; beside them what tokenizer it has.
 
     Args:
         directory: made if it is not there; files of the same names are replaced.
@@ -97,11 +99,16 @@ def save_artifact(
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(spec, ArtifactModel):
         origin = read_record(*locate_artifact(Path(spec.path)))
-        source, architecture, edits = origin.spec, origin.architecture, (*origin.edits, *edits)
+        source, edits = origin.spec, (*origin.edits, *edits)
+        architecture = origin.architecture.model_copy(update={"preprocess": None})  # it is in the record itself
     else:
         source, architecture = spec, portable(spec, unwrapped(model))
-    weights = folder / f"{name}.safetensors"
+    weights, tokenizer = folder / f"{name}.safetensors", folder / f"{name}.tokenizer.json"
     write_state(model, weights)
+    preprocess, tokens = preprocess_of(model), tokenization_of(model)
+    if tokens is not None and isinstance(preprocess, Tokenizer):
+        write_tokens(tokens, tokenizer)
+        preprocess = preprocess.model_copy(update={"path": tokenizer.name})
     try:
         record = ArtifactRecord(
             schema=SCHEMA,
@@ -110,9 +117,10 @@ def save_artifact(
             architecture=architecture,  # pyright: ignore[reportArgumentType]
             classes=tuple(classes),
             inputs=input_shapes(inputs),
-            preprocess=preprocess_of(model),
+            preprocess=preprocess,
             edits=tuple(edits),
             sha256=file_digest(weights),
+            tokenizer_sha256=file_digest(tokenizer) if isinstance(preprocess, Tokenizer) else None,
             metadata=dict(metadata or {}),
         )
     except ValidationError as error:
@@ -156,7 +164,7 @@ def load_artifact(
         for edit in record.edits:
             module = edit.replay(module, example_of(record.inputs, 2))
     load_state(module, state, whose=str(weights))
-    normalize_inputs(module, record.preprocess)
+    preprocess_inputs(module, record.preprocess)
     return LoadedArtifact(module, record.spec, record.classes, record.inputs, dict(record.metadata))
 
 

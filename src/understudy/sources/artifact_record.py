@@ -13,10 +13,12 @@ from torch import Tensor
 
 from understudy.edits import EDITS, AnyEdit
 from understudy.errors import InputError, listing
+from understudy.files import file_digest
 from understudy.sources.model_specs import AnyModel
-from understudy.sources.preprocess import Preprocess
+from understudy.sources.preprocess import AnyPreprocess
 from understudy.sources.state import refuse_pickle
 from understudy.spec import Spec
+from understudy.tokenizing import Bytes, Tokenizer, Words
 
 SCHEMA = 1
 """Version of ``model.json``."""
@@ -50,12 +52,14 @@ class ArtifactRecord(Spec):
     """Names of the classes, in the order of the model's outputs."""
     inputs: AnyInputShape
     """What one sample looks like."""
-    preprocess: Preprocess | None
-    """The normalisation that the model does itself."""
+    preprocess: AnyPreprocess | None
+    """What the model does to its inputs itself; the path of a tokenizer is that of a file beside this one."""
     edits: tuple[AnyEdit, ...] = ()
     """Structural changes to replay after building, in this order."""
     sha256: str
     """Of the weights file."""
+    tokenizer_sha256: str | None = None
+    """Of the tokenizer's file, where there is one."""
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
     """Whatever the writer wanted to keep."""
 
@@ -86,7 +90,24 @@ def read_record(folder: Path, name: str = "model") -> ArtifactRecord:
         record = ArtifactRecord.model_validate(content)
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise InputError(f"{path} is damaged: {error}. Take an intact copy, or save the model again") from error
-    return record
+    return _with_tokens(record, folder)
+
+
+def _with_tokens(record: ArtifactRecord, folder: Path) -> ArtifactRecord:
+    """The record of a network that reads texts, which cannot be built without what makes tokens of them."""
+    tokens = record.preprocess
+    if not isinstance(tokens, Words | Bytes | Tokenizer):
+        return record
+    if isinstance(tokens, Tokenizer):
+        path = folder / tokens.path
+        if not path.is_file() or file_digest(path) != record.tokenizer_sha256:
+            problem = "is not the one that the model was saved with" if path.is_file() else "is missing"
+            raise InputError(
+                f"the tokenizer {path} {problem}; take an intact copy of all files, or save the model again"
+            )
+        tokens = tokens.model_copy(update={"path": str(path)})
+    network = record.architecture.model_copy(update={"preprocess": tokens})
+    return record.model_copy(update={"preprocess": tokens, "architecture": network})
 
 
 def _refuse_later_edits(content: Any, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Networks of our own: a multilayer perceptron, a plain convolutional network, and a residual one for small images."""
+"""Networks of our own: a perceptron, a convolutional network, a residual one for small images; and those for texts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from understudy.errors import InputError
+from understudy.sources.text_networks import TEXT_ARGUMENTS, describe_text_network
 from understudy.spec import Spec
 
 Width = Annotated[int, Field(ge=1)]
@@ -158,7 +159,12 @@ def _convolution(inputs: int, width: int, *, size: int = 3, stride: int = 1) -> 
     return nn.Sequential(OrderedDict(conv=convolution, norm=nn.BatchNorm2d(width)))
 
 
-ARGUMENTS: dict[str, type[Spec]] = {"mlp": MlpArguments, "cnn": CnnArguments, "resnet": ResnetArguments}
+ARGUMENTS: dict[str, type[Spec]] = {
+    "mlp": MlpArguments,
+    "cnn": CnnArguments,
+    "resnet": ResnetArguments,
+    **TEXT_ARGUMENTS,
+}
 """The arguments of each built-in network."""
 
 
@@ -169,6 +175,8 @@ def describe_builtin(name: str, arguments: dict[str, Any]) -> str:
         name: of the network.
         arguments: as :func:`build_builtin` takes them.
     """
+    if name in TEXT_ARGUMENTS:
+        return describe_text_network(name, arguments)
     checked = ARGUMENTS[name].model_validate(arguments)
     match checked:
         case ResnetArguments():
@@ -184,7 +192,7 @@ def build_builtin(name: str, arguments: dict[str, Any], *, classes: int, inputs:
     """Build a network of our own for an example batch.
 
     Args:
-        name: ``mlp``, ``cnn`` or ``resnet``.
+        name: ``mlp``, ``cnn`` or ``resnet``; those for texts are built by :func:`build_text_network`.
         arguments: as checked by the class in :data:`ARGUMENTS`.
         classes: number of outputs.
         inputs: a tensor, (batch, …) for ``mlp`` and (batch, channels, height, width) for the others.
@@ -192,6 +200,8 @@ def build_builtin(name: str, arguments: dict[str, Any], *, classes: int, inputs:
     Raises:
         InputError: for inputs that the network cannot take.
     """
+    if name in TEXT_ARGUMENTS:
+        raise InputError(f"the built-in {name} reads texts, and the data are none; say `task: text_classification`")
     checked = ARGUMENTS[name].model_validate(arguments)
     needed = 2 if name == "mlp" else 4
     if not isinstance(inputs, Tensor) or inputs.ndim < needed:

@@ -22,6 +22,7 @@ from understudy.sources.opening import local_path, open_splits
 from understudy.sources.selection import chosen
 from understudy.sources.splits import Amount, Split
 from understudy.sources.tables import find_columns, read_inputs, read_labels
+from understudy.sources.texts import Texts
 from understudy.spec import Spec
 from understudy.tasks.task import Task
 
@@ -62,7 +63,7 @@ class DataSpec(Spec):
     seed: Annotated[int, Field(ge=0)] = 0
     """Which samples are carved out."""
     inputs: str | tuple[str, ...] | None = None
-    """The column of inputs, or several columns of numbers; found when not given."""
+    """The column of inputs (images, texts, lists of numbers), or several columns of numbers; found when not given."""
     label: str | None = None
     """The column of labels; found when not given."""
     size: tuple[Side, Side] | None = None
@@ -103,7 +104,7 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    inputs: Tensor | LazyImages
+    inputs: Tensor | LazyImages | Texts
     labels: Labels
     digest: str
 

@@ -17,15 +17,17 @@ from understudy.errors import InputError, nearest
 from understudy.sources.model_specs import PythonModel
 from understudy.sources.surgery import parameter_names
 
-_CLASSES = ("classes", "num_classes")
+_CLASSES, _VOCABULARY = ("classes", "num_classes"), ("vocabulary", "vocab_size")
 
 
-def build_python(spec: PythonModel, *, classes: int) -> nn.Module:
+def build_python(spec: PythonModel, *, classes: int, vocabulary: int | None = None) -> nn.Module:
     """Import the module, call the function, and make sure that a network came back.
 
     Args:
         spec: names the function and its arguments.
         classes: handed over if the function has an argument named ``classes`` or ``num_classes``.
+        vocabulary: of a network for texts, how many tokens there are; handed over if the function has an argument
+            named ``vocabulary`` or ``vocab_size``.
 
     Raises:
         InputError: when the module, the function or the arguments do not fit, when the user's code raises (its
@@ -34,7 +36,8 @@ def build_python(spec: PythonModel, *, classes: int) -> nn.Module:
     with _current_directory_first():
         function = _function(spec)
         known = parameter_names(function)
-        offered = {name: classes for name in _CLASSES if name in known and name not in spec.arguments}
+        offered = dict.fromkeys(_CLASSES, classes) | (dict.fromkeys(_VOCABULARY, vocabulary) if vocabulary else {})
+        offered = {name: size for name, size in offered.items() if name in known and name not in spec.arguments}
         try:
             inspect.signature(function).bind(**spec.arguments, **offered)
         except TypeError as error:

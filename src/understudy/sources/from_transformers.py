@@ -16,11 +16,13 @@ from understudy.sources.hub import cache_when_unreachable
 from understudy.sources.model_specs import TransformersModel
 from understudy.sources.preprocess import Preprocess
 from understudy.sources.surgery import channels_of, constructed
+from understudy.tokenizing import tokenization_of
 
 _HEADS = {
     "image_classification": "AutoModelForImageClassification",
     "sequence_classification": "AutoModelForSequenceClassification",
 }
+_OF_TEXTS = "sequence_classification"
 _NOT_ARCHITECTURE = ("architectures", "dtype", "id2label", "label2id", "model_type", "transformers_version")
 
 
@@ -62,14 +64,42 @@ def build_transformers(
     return _saved(spec, classes=classes)
 
 
+def build_text_transformers(
+    spec: TransformersModel, *, classes: int, vocabulary: int, padding: int, pretrained: bool
+) -> nn.Module:
+    """A classifier of texts, fresh or saved.
+
+    Args:
+        spec: which one; its ``head`` is that of a sequence classifier, whatever it says.
+        classes: number of outputs.
+        vocabulary: how many tokens there are, for a fresh one that does not say it.
+        padding: the token that stands after a text, for a model that does not say it.
+        pretrained: whether a saved one's weights are loaded.
+
+    Raises:
+        InputError: as :func:`build_transformers` does.
+    """
+    spec = spec.model_copy(update={"head": _OF_TEXTS})
+    if spec.config is not None:
+        check_transformers(spec)
+        sizes = {"vocab_size": vocabulary, "pad_token_id": padding}
+        fields = imported("transformers", extra="text").CONFIG_MAPPING[spec.config]().to_dict()
+        asked = {name: value for name, value in sizes.items() if name in fields} | spec.arguments
+        spec = spec.model_copy(update={"arguments": asked})
+    return build_transformers(spec, classes=classes, inputs=None, pretrained=pretrained)[0]
+
+
 def transformers_architecture(spec: TransformersModel, model: nn.Module) -> TransformersModel:
     """The same model as a fresh one: the type and the fields of its configuration, nothing to look up."""
     transformers = imported("transformers", extra="text")
     assert isinstance(model, transformers.PreTrainedModel)
     config: Any = model.config
     fields = json.loads(config.to_json_string(use_diff=True))
-    arguments = {name: value for name, value in fields.items() if name not in _NOT_ARCHITECTURE}
-    return TransformersModel(config=config.model_type, arguments=arguments, head=spec.head)
+    known = set(transformers.CONFIG_MAPPING[config.model_type]().to_dict()) - set(_NOT_ARCHITECTURE)
+    # Files of earlier versions have fields that this one no longer knows.
+    arguments = {name: value for name, value in fields.items() if name in known}
+    head = spec.head if tokenization_of(model) is None else _OF_TEXTS
+    return TransformersModel(config=config.model_type, arguments=arguments, head=head)
 
 
 def _fresh(spec: TransformersModel, *, classes: int, inputs: Any) -> nn.Module:

@@ -14,24 +14,30 @@ from understudy.batch import IGNORE_INDEX, Batch
 from understudy.errors import InputError
 from understudy.sources.images import LazyImages
 from understudy.sources.splits import Split
+from understudy.sources.texts import Texts
 from understudy.views import Views, folded
 
 _CHUNK_BYTES = 1024 * 1024
 """Samples are fetched and augmented in chunks of about this size: few enough calls, and still in the CPU's cache."""
 
 _ORDER, _TRANSFORM = 21, 22
+_POOL = 50
+"""Batches of texts that are sorted by length together."""
 
 Transform = Callable[[Tensor], Tensor]
 
 
 @final
 class Loader:
-    """Batches of a split: images as float32 in [0, 1], vectors as they are.
+    """Batches of a split: images as float32 in [0, 1], vectors as they are, texts as bytes, padded with zeros.
 
     A set in memory is read by whole chunks, without any work per sample; images that stay encoded are decoded
     by worker processes. Both give the same batches. With several processes each takes its contiguous part of the
     same global batch; when the last one holds fewer samples than there are processes, some parts are empty, so
     that all processes take the same number of steps.
+
+    Texts of about the same length come together, so that little is padded: those of 50 batches in a row, in an order
+    that has nothing to do with lengths, are sorted by them and cut into batches, which come in an order of their own.
 
     Views that mix read a second sample for each: one of the whole split that has a label if the first has one, and
     none if it has none, so that as many count as labelled as without mixing, however few there are.
@@ -118,7 +124,10 @@ class Loader:
         if not self._shuffle:
             return torch.arange(len(self.split), device=device)
         generator = torch.Generator().manual_seed(folded(self.seed, self.epoch, _ORDER) >> 1)
-        return torch.randperm(len(self.split), generator=generator).to(device)
+        order = torch.randperm(len(self.split), generator=generator)
+        if isinstance(self.split.inputs, Texts):
+            order = _by_length(order, self.split.inputs.lengths.cpu(), self.batch_size, generator)
+        return order.to(device)
 
     def _parts(self, order: Tensor) -> tuple[Tensor, ...]:
         """The indices of each batch, this process's share of them."""
@@ -129,6 +138,14 @@ class Loader:
             batch[len(batch) * self._rank // self._world : len(batch) * (self._rank + 1) // self._world]
             for batch in batches
         )
+
+
+def _by_length(order: Tensor, lengths: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """The same samples, those of a batch about equally long; what is left of a batch stays at the end, as it was."""
+    full = len(order) // size * size
+    pools = [pool[lengths[pool].argsort(stable=True)] for pool in order[:full].split(_POOL * size)]
+    batches = torch.cat(pools).view(-1, size) if pools else order[:0].view(0, size)
+    return torch.cat([batches[torch.randperm(len(batches), generator=generator)].flatten(), order[full:]])
 
 
 class _Reader(Dataset[Batch]):
@@ -156,7 +173,8 @@ class _Reader(Dataset[Batch]):
 
     def _batch(self, fields: dict[str, Tensor]) -> Batch:
         changed = self._views is not None or self._transform is not None
-        return Batch(**fields | {"inputs": _as_float(fields["inputs"])}, view=self._view if changed else None)
+        inputs = fields["inputs"] if isinstance(self._split.inputs, Texts) else _as_float(fields["inputs"])
+        return Batch(**fields | {"inputs": inputs}, view=self._view if changed else None)
 
     def _batches_at_once(self, parts: tuple[Tensor, ...]) -> int:
         inputs = self._split.inputs

@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from understudy.errors import nearest
 from understudy.sources.builtin import ARGUMENTS
-from understudy.sources.preprocess import Preprocess
+from understudy.sources.preprocess import AnyPreprocess
 from understudy.spec import Spec
 
 
@@ -17,9 +17,10 @@ class ModelSpec(Spec):
     """A model by its source. What ``build_model`` makes of it is an ordinary ``torch.nn.Module``."""
 
     source: str
-    preprocess: Preprocess | None = None
-    """Normalisation of the inputs that the model does itself; each model of a recipe has its own. Not given: what the
-    pretrained weights were trained with, and nothing for a model that starts from random weights."""
+    preprocess: AnyPreprocess | None = None
+    """What the model does to its inputs itself: a normalisation (`mean`, `std`), or tokens of texts (`kind: words`,
+    `bytes` or `tokenizer`); each model of a recipe has its own. Not given: what the pretrained weights were trained
+    with, and nothing for a model that starts from random weights."""
 
 
 class _Buildable(ModelSpec):
@@ -76,7 +77,7 @@ class TransformersModel(_Buildable):
     config: str | None = None
     """The type of a fresh model with random weights, such as ``vit``; ``arguments`` are fields of its configuration."""
     head: Literal["image_classification", "sequence_classification"] = "image_classification"
-    """What the model ends in."""
+    """What the model ends in; that of `task: text_classification` is a sequence classifier anyway."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> TransformersModel:
@@ -92,7 +93,8 @@ class PythonModel(_Buildable):
     source: Literal["python"] = "python"
     target: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
     """``module:callable``; the module is found in the current directory or among the installed packages. It is called
-    with ``arguments``, and with the number of classes if it has an argument named ``classes`` or ``num_classes``."""
+    with ``arguments``, with the number of classes if it has an argument named ``classes`` or ``num_classes``, and for
+    texts with the number of tokens if it has one named ``vocabulary`` or ``vocab_size``."""
 
 
 @final
@@ -100,11 +102,13 @@ class BuiltinModel(_Buildable):
     """A network of our own.
 
     ``mlp`` takes the arguments ``hidden``, ``dropout`` and ``input_dropout``, ``cnn`` takes ``widths``, and ``resnet``,
-    for images of some 32 pixels, ``widths`` and ``blocks``.
+    for images of some 32 pixels, ``widths`` and ``blocks``. For texts there are ``bag`` (``embedding``, ``hidden``,
+    ``dropout``), ``lstm`` and ``gru`` (``embedding``, ``width``, ``layers``, ``dropout``), and ``text_cnn``
+    (``embedding``, ``width``, ``sizes``, ``dropout``).
     """
 
     source: Literal["understudy"] = "understudy"
-    name: Literal["mlp", "cnn", "resnet"]
+    name: Literal["mlp", "cnn", "resnet", "bag", "lstm", "gru", "text_cnn"]
     """Which one."""
 
     @model_validator(mode="after")

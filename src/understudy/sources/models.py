@@ -24,8 +24,10 @@ from understudy.sources.model_specs import (
     TorchvisionModel,
     TransformersModel,
 )
-from understudy.sources.preprocess import check_preprocess, normalize_inputs
+from understudy.sources.preprocess import check_preprocess, preprocess_inputs
 from understudy.sources.state import load_state, read_state
+from understudy.sources.tokenizers import check_tokens
+from understudy.tokenizing import Bytes, Tokenizer, Words
 
 
 def build_model(spec: ModelSpec, *, classes: int | Sequence[str], inputs: Any) -> nn.Module:
@@ -72,6 +74,8 @@ def check_model(spec: ModelSpec) -> None:
             read_record(*locate_artifact(Path(spec.path)))
         case _:
             pass
+    if isinstance(spec.preprocess, Words | Bytes | Tokenizer):
+        check_tokens(spec.preprocess)
     state = _state_of(spec)
     if state is not None:
         read_state(state)
@@ -116,7 +120,7 @@ def _loaded(spec: ArtifactModel, classes: int | Sequence[str], inputs: Any) -> n
         )
     if spec.preprocess is not None:
         check_preprocess(spec.preprocess, inputs)
-        normalize_inputs(loaded.module, spec.preprocess)
+        preprocess_inputs(loaded.module, spec.preprocess)
     check_forward(loaded.module, inputs, classes=len(loaded.classes), what=f"the model in {spec.path}")
     return loaded.module
 

@@ -14,6 +14,7 @@ from understudy.batch import IGNORE_INDEX
 from understudy.errors import InputError, listing, nearest
 from understudy.sources.images import LazyImages
 from understudy.sources.selection import chosen
+from understudy.sources.texts import Texts
 from understudy.spec import Spec
 
 Amount = Annotated[int, Field(ge=1, strict=True)] | Annotated[float, Field(gt=0.0, lt=1.0, strict=True)]
@@ -30,14 +31,14 @@ class Split:
 
     Attributes:
         inputs: images, uint8 or float in [0, 1], (N, channels, height, width); or vectors, float32 (N, features);
-            or :class:`LazyImages`.
+            or :class:`LazyImages`; or :class:`~understudy.sources.texts.Texts`.
         targets: int64 (N,), ``IGNORE_INDEX`` where a sample has no label.
         ids: int64 (N,), unique in the whole data set, the same in every run.
         classes: names of the classes, in the order of the targets; also of those that no sample has.
         name: how the source calls it, or ``validation`` and ``test`` for what was carved out.
     """
 
-    inputs: Tensor | LazyImages
+    inputs: Tensor | LazyImages | Texts
     targets: Tensor
     ids: Tensor
     classes: tuple[str, ...]
@@ -59,7 +60,7 @@ class Split:
     @property
     def noun(self) -> str:
         """What the samples are called in a sentence."""
-        return "images" if self.images else "samples"
+        return "images" if self.images else "texts" if isinstance(self.inputs, Texts) else "samples"
 
     @property
     def labelled(self) -> int:
@@ -72,13 +73,13 @@ class Split:
         Raises:
             InputError: for an image that is decoded only now, and cannot be.
         """
-        if isinstance(self.inputs, LazyImages):
+        if isinstance(self.inputs, LazyImages | Texts):
             return self.inputs.gather(indices)
         return self.inputs.index_select(0, indices)
 
     def select(self, indices: Tensor) -> Split:
         """Some of the samples, in the order given."""
-        kept = self.inputs.select(indices) if isinstance(self.inputs, LazyImages) else self.inputs[indices]
+        kept = self.inputs[indices] if isinstance(self.inputs, Tensor) else self.inputs.select(indices)
         return replace(self, inputs=kept, targets=self.targets[indices], ids=self.ids[indices])
 
     def to(self, device: torch.device | str) -> Split:

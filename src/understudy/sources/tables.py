@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from understudy.batch import IGNORE_INDEX
-from understudy.errors import InputError, nearest
+from understudy.errors import InputError, listing, nearest
 from understudy.sources.arrays import as_inputs
 from understudy.sources.cache import cached, content_digest
 from understudy.sources.images import Form, LazyImages, decode_all, first_shape, lazy
 from understudy.sources.labels import Labels
+from understudy.sources.texts import Texts
 from understudy.spec import digest
 from understudy.tasks.task import Task
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     import datasets
 
 _INPUTS = ("image", "img", "images", "inputs", "input", "features", "x", "pixels")
+_TEXTS = ("text", "texts", "sentence", "content", "review", "document", *_INPUTS)
 _LABELS = ("label", "labels", "fine_label", "target", "targets", "class", "y")
 _FORMAT = 1
 """Counts up when images are decoded differently, so that older files of the cache are not used."""
@@ -35,11 +38,13 @@ class Columns:
         inputs: one column of images or lists of numbers, or several columns of numbers.
         label: the column of labels.
         images: whether the inputs are encoded images.
+        texts: whether they are texts.
     """
 
     inputs: tuple[str, ...]
     label: str
     images: bool
+    texts: bool = False
 
 
 def find_columns(
@@ -49,9 +54,9 @@ def find_columns(
 
     Args:
         features: the columns' types by name, as ``datasets`` gives them.
-        inputs: what the user says; None: one column of images, or all numbers that are not the label.
+        inputs: what the user says; None: one column of images or texts, or all numbers that are not the label.
         label: what the user says; None: a column with a usual name, or the only one of classes.
-        task: says whether images are expected.
+        task: says whether images or texts are expected.
 
     Raises:
         InputError: listing the columns, when one does not exist, or several or none could be meant.
@@ -65,6 +70,8 @@ def find_columns(
         named = [name for name in features if name in _LABELS]
         classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
         label = _only(named or classes, "label", features)
+    if task.kind == "text_classification" or (task.kind == "classification" and _only_texts(features, inputs, label)):
+        return _of_texts(features, inputs, label)
     if inputs is None:
         inputs = _found_inputs(features, label)
     inputs = (inputs,) if isinstance(inputs, str) else inputs
@@ -81,7 +88,7 @@ def find_columns(
 
 def read_inputs(
     split: datasets.Dataset, columns: Columns, form: Form, task: Task, *, name: str, memory_bytes: int
-) -> tuple[Tensor | LazyImages, str]:
+) -> tuple[Tensor | LazyImages | Texts, str]:
     """The inputs of a split and a digest of their content.
 
     Images come from the cache of decoded images, or go there; those that would need more than ``memory_bytes``
@@ -94,6 +101,9 @@ def read_inputs(
 
     if not len(split):
         raise InputError(f"split {name!r} is empty; expected at least one sample")
+    if columns.texts:
+        texts = _texts(split, columns.inputs[0], name)
+        return texts, content_digest(torch.cat([texts.lengths.view(torch.uint8), texts.content]))
     if not columns.images:
         inputs = as_inputs(_numbers(split, columns.inputs, name), task, name)
         return inputs, content_digest(inputs)
@@ -125,6 +135,44 @@ def read_labels(split: datasets.Dataset, column: str, name: str) -> Labels:
         return Labels(name, values.to_pylist())
     plain = np.asarray([IGNORE_INDEX if value is None else value for value in values.to_pylist()])
     return Labels.of_array(name, plain, names)
+
+
+def _only_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str) -> bool:
+    """Whether the column that is named holds texts, or none is named and there is nothing else to learn from."""
+    import datasets
+
+    if inputs is not None:
+        return isinstance(inputs, str) and _textual(features[inputs])
+    others = [feature for name, feature in features.items() if name != label]
+    return any(map(_textual, others)) and not any(isinstance(each, datasets.Image) or _numeric(each) for each in others)
+
+
+def _of_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str) -> Columns:
+    if not inputs:
+        texts = [name for name, feature in features.items() if name != label and _textual(feature)]
+        inputs = _only([name for name in texts if name in _TEXTS] or texts, "inputs", features)
+    name, *others = (inputs,) if isinstance(inputs, str) else inputs
+    if others or not _textual(features[name]):
+        wrong = f"`inputs` names {1 + len(others)} columns" if others else f"column {name!r} does not hold texts"
+        raise InputError(f"{wrong}; task 'text_classification' reads one column of texts. {_columns(features)}")
+    return Columns((name,), label, images=False, texts=True)
+
+
+def _texts(split: datasets.Dataset, column: str, name: str) -> Texts:
+    values = split.with_format("arrow")[:][column].to_pylist()
+    missing = [str(row) for row, value in enumerate(values) if value is None]
+    if missing:
+        raise InputError(
+            f"{len(missing):,} samples of split {name!r} have no {column}: samples {listing(missing)}; expected texts, "
+            "which may be empty. In a csv file an empty cell, NA or null is no text; parquet and json tell them apart"
+        )
+    return Texts.of(values)
+
+
+def _textual(feature: Any) -> bool:
+    import datasets
+
+    return isinstance(feature, datasets.Value) and "string" in feature.dtype
 
 
 def _found_inputs(features: Mapping[str, Any], label: str) -> tuple[str, ...]:

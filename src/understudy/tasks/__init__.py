@@ -4,12 +4,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from understudy.tasks.classification import Classification, ImageClassification
+from understudy.tasks.classification import Classification, ImageClassification, TextClassification
 from understudy.tasks.task import Task
 
-TASKS: tuple[type[Task], ...] = (Classification, ImageClassification)
+TASKS: tuple[type[Task], ...] = (Classification, ImageClassification, TextClassification)
 """All tasks that a recipe can name."""
 
-AnyTask = Annotated[Classification | ImageClassification, Field(discriminator="kind")]
+AnyTask = Annotated[Classification | ImageClassification | TextClassification, Field(discriminator="kind")]
 
-__all__ = ["TASKS", "AnyTask", "Classification", "ImageClassification", "Task"]
+__all__ = ["TASKS", "AnyTask", "Classification", "ImageClassification", "Task", "TextClassification"]

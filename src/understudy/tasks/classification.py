@@ -1,4 +1,4 @@
-"""One label per sample: vectors, images, or anything a model turns into (batch, classes)."""
+"""One label per sample: vectors, images, texts, or anything a model turns into (batch, classes)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from understudy.knowledge import Knowledge
 from understudy.methods.cross_entropy import CrossEntropy
 from understudy.objective import Method
 from understudy.tasks.task import Task
+from understudy.tokenizing import network_inputs, tokenization_of
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -38,13 +39,22 @@ class _SingleLabel(Task):
     def observe(self, model: nn.Module, batch: Batch) -> Knowledge:
         """Call the model with the batch's inputs; logits are its output, its ``.logits``, or the first of a tuple.
 
+        Of texts a model is given its own tokens. Which tokens are real is what the ``attention_mask`` says.
+
         Raises:
             InputError: when the output is not (batch, classes).
         """
-        logits = _logits(_call(model, batch.inputs))
+        inputs, tokenization = network_inputs(model, batch.inputs), tokenization_of(model)
+        logits = _logits(_call(model, inputs))
         if logits.ndim != 2:
             raise InputError(f"the model returned logits of shape {tuple(logits.shape)}, expected (batch, classes)")
-        return Knowledge(logits=logits, mask=batch.mask)
+        tokens = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+        return Knowledge(
+            logits=logits,
+            mask=batch.mask,
+            tokens=tokens.bool() if isinstance(tokens, Tensor) and tokens.ndim == 2 else None,
+            tokenization=None if tokenization is None else tokenization.identity,
+        )
 
     @property
     def supervised(self) -> Method:
@@ -85,7 +95,7 @@ class _SingleLabel(Task):
 
 @final
 class Classification(_SingleLabel):
-    """One label for each sample, whatever the samples are: vectors, dicts of tensors, sequences."""
+    """One label for each sample, whatever the samples are: vectors, texts, dicts of tensors, sequences."""
 
     kind: Literal["classification"] = "classification"
 
@@ -95,6 +105,17 @@ class ImageClassification(_SingleLabel):
     """One label for each image, (batch, channels, height, width) in [0, 1]."""
 
     kind: Literal["image_classification"] = "image_classification"
+
+
+@final
+class TextClassification(_SingleLabel):
+    """One label for each text: what a loader yields as their bytes, or tokens as ``input_ids`` and ``attention_mask``.
+
+    Each model makes its own tokens of a text (see :class:`~understudy.tokenizing.TextTokenization`), so that a student
+    may have another tokenizer than its teacher.
+    """
+
+    kind: Literal["text_classification"] = "text_classification"
 
 
 def _whole_numbers(targets: Any) -> Tensor:

@@ -21,6 +21,7 @@ from understudy.runtimes.openvino import OpenVinoSession
 from understudy.taps import unwrapped
 from understudy.tasks.task import Task
 from understudy.teachers.module import ModuleTeacher
+from understudy.tokenizing import are_texts, tokenization_of
 
 TOLERANCE = 1e-3
 """How far a logit may be from that of eager PyTorch, in units of the logits' spread."""
@@ -30,10 +31,10 @@ TOLERANCE = 1e-3
 class RuntimeTeacher:
     """A live network whose answers another execution of it gives.
 
-    Layers, batches on another device and samples of another shape are the network's own to answer. It is what the
-    doctor watches and what identifies the teacher: the other execution only rounds differently, by no more than
-    :data:`TOLERANCE` where :func:`understudy.fastest_teacher` has chosen it. It has a copy of the weights, which does
-    not follow if somebody changes those of the network.
+    Layers, batches on another device and samples of another shape are the network's own to answer; texts may have any
+    length. It is what the doctor watches and what identifies the teacher: the other execution only rounds differently,
+    by no more than :data:`TOLERANCE` where :func:`understudy.fastest_teacher` has chosen it. It has a copy of the
+    weights, which does not follow if somebody changes those of the network.
 
     Args:
         live: the network as a teacher.
@@ -101,10 +102,11 @@ def openvino_network(module: nn.Module, example: Batch, task: Task) -> nn.Module
     with converting("OpenVINO"):
         model = openvino.convert_model(call.flat, example_input=tuple(call.tensors))
         for port, tensor in zip(model.inputs, call.tensors, strict=True):
-            port.get_node().set_partial_shape(openvino.PartialShape([-1, *tensor.shape[1:]]))
+            sizes = [-1] * tensor.ndim if are_texts(example.inputs) else [-1, *tensor.shape[1:]]
+            port.get_node().set_partial_shape(openvino.PartialShape(sizes))
         model.validate_nodes_and_infer_types()
         session = OpenVinoSession(model, shares=True)
-    return _Foreign(session.call, call.answer)
+    return _reading(_Foreign(session.call, call.answer), module)
 
 
 def onnxruntime_network(module: nn.Module, example: Batch, task: Task) -> nn.Module:
@@ -123,7 +125,8 @@ def onnxruntime_network(module: nn.Module, example: Batch, task: Task) -> nn.Mod
     call = _call(module, example, task)
     with converting("ONNX"), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "network.onnx"
-        sizes = tuple({0: torch.export.Dim.DYNAMIC} for _ in call.tensors)
+        changing = (0, 1) if are_texts(example.inputs) else (0,)
+        sizes = tuple(dict.fromkeys(changing, torch.export.Dim.DYNAMIC) for _ in call.tensors)
         program = torch.onnx.export(call.flat, tuple(call.tensors), dynamo=True, dynamic_shapes=(sizes,), verbose=False)
         assert program is not None  # there is none only without dynamo
         program.save(path)
@@ -132,11 +135,13 @@ def onnxruntime_network(module: nn.Module, example: Batch, task: Task) -> nn.Mod
     def run(tensors: list[Tensor]) -> list[Tensor]:
         return [answer.to(tensors[0].device) for answer in session.call(tensors)]
 
-    return _Foreign(run, call.answer)
+    return _reading(_Foreign(run, call.answer), module)
 
 
 def _kind(batch: Batch) -> tuple[torch.device, list[tuple[torch.Size, torch.dtype]]]:
-    """In what two batches are alike that only differ in their samples."""
+    """In what two batches are alike that only differ in their samples; texts may be of any length."""
+    if are_texts(batch.inputs):
+        return batch.device, []
     return batch.device, [(tensor.shape[1:], tensor.dtype) for tensor in tensors_of(batch.inputs)]
 
 
@@ -147,6 +152,14 @@ def _call(module: nn.Module, example: Batch, task: Task) -> Call:
 def _check_on_cpu(example: Batch, what: str) -> None:
     if example.device.type != "cpu":
         raise InputError(f"{what} runs on the CPU, and the batches are on {example.device}")
+
+
+def _reading(foreign: nn.Module, module: nn.Module) -> nn.Module:
+    """A network that makes tokens of texts as another one does."""
+    tokenization = tokenization_of(module)
+    if tokenization is not None:
+        foreign.register_forward_pre_hook(tokenization, with_kwargs=True)
+    return foreign
 
 
 class _Foreign(nn.Module):

@@ -19,7 +19,7 @@ from understudy.sources.artifact import load_artifact
 from understudy.sources.artifact_record import example_of, locate_artifact, read_record
 from understudy.sources.model_specs import ArtifactModel, ModelSpec
 from understudy.sources.models import build_model
-from understudy.sources.preprocess import check_preprocess, normalize_inputs, preprocess_of
+from understudy.sources.preprocess import check_preprocess, preprocess_inputs, preprocess_of
 from understudy.taps import unwrapped
 from understudy.tasks.task import Task
 from understudy.transfer.units import Unit, units_of
@@ -84,7 +84,7 @@ def scratch_network(spec: ModelSpec, source: Source, *, classes: Sequence[str], 
             pretrained=False,
         )
     network = random_copy(Path(spec.path), source.edits)
-    normalize_inputs(network, preprocess_of(source.network))
+    preprocess_inputs(network, preprocess_of(source.network))
     return network
 
 
@@ -106,7 +106,7 @@ def random_copy(path: Path, edits: Sequence[AnyEdit] = ()) -> nn.Module:
         network = edit.replay(network, example)
     if not all(isinstance(edit, NewHead | Shallower) for edit in every):
         _begin_again(network, begun)
-    normalize_inputs(network, record.preprocess)
+    preprocess_inputs(network, record.preprocess)
     return network
 
 
@@ -198,7 +198,7 @@ def _from_artifact(spec: ArtifactModel, classes: tuple[str, ...], inputs: Any, t
     loaded = load_artifact(spec.path, classes=classes if keeps else None)
     if spec.preprocess is not None:
         check_preprocess(spec.preprocess, inputs)
-        normalize_inputs(loaded.module, spec.preprocess)
+        preprocess_inputs(loaded.module, spec.preprocess)
     heads = heads_of(loaded.module, inputs, task)
     if keeps:
         return Source(loaded.module, (), ())
