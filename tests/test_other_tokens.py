@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from conformance.texts import encoder
 from understudy import (
     AttentionMaps,
+    AttentionTransfer,
     Batch,
+    ChannelWise,
     CosineFeatures,
     Distiller,
     EmbeddingSimilarity,
@@ -17,6 +19,7 @@ from understudy import (
     Method,
     ModuleTeacher,
     Patient,
+    Review,
     SelfRelations,
     SimilarityPreserving,
     SoftTargets,
@@ -160,3 +163,11 @@ def test_only_two_known_and_different_tokenizers_are_different() -> None:
 
     assert [same("a", "a"), same("a", None), same(None, "a"), same(None, None), same("a", "b")] == [True] * 4 + [False]
     assert Shapes.of(Knowledge(torch.zeros(2, 3), tokenization="a"), None).same_tokens
+
+
+@pytest.mark.parametrize("method", [AttentionTransfer, Review, ChannelWise])
+def test_tokens_are_no_pixels(method: type[Method]) -> None:
+    """Nine tokens could be laid out as 3×3."""
+    nine = bytes_of(["a b c d e f g h i", "one"]), torch.tensor([0, 1])
+    with pytest.raises(InputError, match="compares maps, and these layers give the tokens of texts"):
+        Distiller(bert(SAME), bert(SAME, layers=3), method(**STAGES), example=nine, task=TASK)

@@ -16,9 +16,12 @@ from understudy.batch import IGNORE_INDEX
 from understudy.recorder import record
 from understudy.recordings import Recording, Storage
 from understudy.recordings.shards import find_shards
+from understudy.sources import BuiltinModel, build_model
 from understudy.sources.loader import Loader
 from understudy.sources.splits import Split
+from understudy.sources.texts import Texts
 from understudy.teachers import Recorded
+from understudy.tokenizing import Words, bytes_of
 from understudy.views import Views
 
 DENSE = Storage(dtype="float32")
@@ -334,6 +337,18 @@ def test_what_cannot_be_recorded_is_refused_before_anything_is_written(tmp_path,
     with pytest.raises(InputError, match=message):
         record(**{"teacher": Picks(), "split": split_of(20)} | options, folder=tmp_path / "recording")
     assert not (tmp_path / "recording").exists()
+
+
+@pytest.mark.parametrize("kept", ["whole", "pooled"])
+def test_tokens_of_texts_are_not_recorded(tmp_path, kept) -> None:
+    """Their number, and what a mean over them is, would be that of the batch."""
+    texts = bytes_of(["a b c", "d"])
+    spec = BuiltinModel(name="gru", arguments={"embedding": 4, "width": 4}, preprocess=Words(buckets=9))
+    network = build_model(spec, classes=NAMES, inputs=texts)
+    split = replace(split_of(2), inputs=Texts.of(["a b c", "d"]))
+    with pytest.raises(InputError, match=r"the layers 'layers\.0' give each token of a text"):
+        record(network, split, tmp_path, keep=Storage(layers={"layers.0": kept}))
+    record(network, split, tmp_path, keep=Storage(layers={"dropout": "whole"}))
 
 
 def test_ids_that_are_double_are_refused(tmp_path) -> None:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from understudy.sources.loader import Loader
     from understudy.sources.splits import Subset
     from understudy.taps import Taps
-    from understudy.tasks import Classification, ImageClassification, Task, TextClassification
+    from understudy.tasks import CausalLanguageModel, Classification, ImageClassification, Task, TextClassification
     from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, OnnxTeacher, Recorded, Teacher, Told
     from understudy.transfer import (
         Lora,
@@ -75,6 +75,7 @@ _HOME = {
     "Batch": "batch",
     "BoundedNetwork": "compress.sensitivity",
     "Candidate": "measure.candidates",
+    "CausalLanguageModel": "tasks",
     "Classification": "tasks",
     "Cohort": "cohort",
     "Cosine": "schedules",

@@ -158,11 +158,14 @@ class FeatureMethod(Method):
             try:
                 pair = shapes.student[student], shapes.teacher[teacher]
                 positions = _positions(self, pair, shapes.student_logits[:-1], shapes.tokens)
-                if self.form in ("any", "tokens") and not self.batch_coupled and _has_tokens(pair[0], shapes):
+                of_tokens = _has_tokens(pair[0], shapes)
+                if of_tokens and self.form == "map":
+                    raise InputError("it compares maps, and these layers give the tokens of texts, which make no map")
+                if of_tokens and self.form in ("any", "tokens") and not self.batch_coupled:
                     refuse_other_tokens(shapes)
                 shown = [_rows(torch.empty(shape, device="meta"), positions).shape for shape in pair]
                 # Tokens of texts are no patches, even if the two networks make another number of them.
-                form = self.form if _has_tokens(pair[0], shapes) else common_form(self.form, *shown)
+                form = self.form if of_tokens else common_form(self.form, *shown)
                 made.append(make(form, *(shape_read(form, shape) for shape in shown)))
             except InputError as error:
                 problems.append(f"{self.label} ({student!r} to {teacher!r}): {error}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.batch import IGNORE_INDEX, Batch
-from understudy.errors import InputError, RunError, UnderstudyError
+from understudy.errors import InputError, RunError, UnderstudyError, listing
 from understudy.identity import identity_of, runtime_of
 from understudy.knowledge import Knowledge
 from understudy.recordings import Manifest, Part, Recording, Storage
@@ -162,6 +162,13 @@ def _check(example: Knowledge, split: Split, keep: Storage) -> None:
         raise InputError(
             f"the teacher has {example.logits.shape[-1]} classes and the data {len(split.classes)}; expected the same "
             "classes in the same order"
+        )
+    tokens = example.tokens.shape if example.tokens is not None else None
+    ragged = [layer for layer in keep.layers if example.features[layer].shape[:2] == tokens]
+    if ragged:
+        raise InputError(
+            f"the layers {listing(ragged)} give each token of a text, and texts have different numbers of them, which "
+            "are not recorded; record the logits or a layer that gives one vector of each text, or ask the teacher live"
         )
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from understudy.tasks.classification import Classification, ImageClassification, TextClassification
+from understudy.tasks.language import CausalLanguageModel
 from understudy.tasks.task import Task
 
 TASKS: tuple[type[Task], ...] = (Classification, ImageClassification, TextClassification)
@@ -12,4 +13,12 @@ TASKS: tuple[type[Task], ...] = (Classification, ImageClassification, TextClassi
 
 AnyTask = Annotated[Classification | ImageClassification | TextClassification, Field(discriminator="kind")]
 
-__all__ = ["TASKS", "AnyTask", "Classification", "ImageClassification", "Task", "TextClassification"]
+__all__ = [
+    "TASKS",
+    "AnyTask",
+    "CausalLanguageModel",
+    "Classification",
+    "ImageClassification",
+    "Task",
+    "TextClassification",
+]

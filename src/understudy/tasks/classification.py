@@ -45,7 +45,7 @@ class _SingleLabel(Task):
             InputError: when the output is not (batch, classes).
         """
         inputs, tokenization = network_inputs(model, batch.inputs), tokenization_of(model)
-        logits = _logits(_call(model, inputs))
+        logits = logits_of(call_network(model, inputs))
         if logits.ndim != 2:
             raise InputError(f"the model returned logits of shape {tuple(logits.shape)}, expected (batch, classes)")
         tokens = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
@@ -141,13 +141,19 @@ def _pair(raw: Any) -> tuple[Any, Any]:
     raise InputError(f"a batch of this task is (inputs, targets) or a dict with 'labels', got {shown}")
 
 
-def _call(model: nn.Module, inputs: Any) -> Any:
+def call_network(model: nn.Module, inputs: Any) -> Any:
+    """Call a model with a tensor, a tuple of positional or a mapping of keyword arguments."""
     if isinstance(inputs, Tensor):
         return model(inputs)
     return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
 
 
-def _logits(output: Any) -> Tensor:
+def logits_of(output: Any) -> Tensor:
+    """The logits in what a model returned: a tensor, its ``.logits``, or the first of a tuple.
+
+    Raises:
+        InputError: for anything else.
+    """
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Mapping) and "logits" in output:
