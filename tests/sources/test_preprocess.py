@@ -1,15 +1,20 @@
-"""A model that normalises its own inputs stays the user's model."""
+"""A model that prepares its own inputs stays the user's model."""
 
 import copy
 
 import pytest
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from understudy.errors import InputError
-from understudy.sources import Preprocess, preprocess_inputs, preprocess_of
-from understudy.sources.preprocess import check_preprocess
+from understudy.sources import AnyModel, ModelSpec, Preprocess, preprocess_inputs, preprocess_of
+from understudy.sources.preprocess import check_preprocess, normalisation_of
+from understudy.tokenizing import Bytes, Tokenizer, Words, bytes_of, tokenization_of
 
+RECIPE: TypeAdapter[ModelSpec] = TypeAdapter(AnyModel)
+TEXTS = bytes_of(["a good film", "bad", "", "one two three four five six seven"])
+FEW = Words(buckets=50, max_length=16)
 PREPROCESS = Preprocess(mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
 
 
@@ -106,3 +111,66 @@ def test_a_wrong_number_of_channels_is_named():
 def test_impossible_values_are_refused(mean, std):
     with pytest.raises(ValueError, match=r"mean|std"):
         Preprocess(mean=mean, std=std)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"kind": "words"}, Words()),
+        ({"kind": "words", "buckets": 5, "lowercase": False}, Words(buckets=5, lowercase=False)),
+        ({"kind": "bytes", "max_length": 7}, Bytes(max_length=7)),
+        ({"kind": "tokenizer", "path": "here"}, Tokenizer(path="here")),
+        ({"mean": [0.5], "std": [0.25]}, Preprocess(mean=(0.5,), std=(0.25,))),
+        (None, None),
+    ],
+)
+def test_a_recipe_says_what_a_model_does_first(entry, expected):
+    spec = RECIPE.validate_python({"source": "understudy", "name": "bag", "preprocess": entry})
+    assert spec.preprocess == expected
+    assert RECIPE.validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"kind": "nonsense"}, "expected `mean` and `std`, or a `kind` of tokens: words, bytes or tokenizer"),
+        ({"kind": ["words"]}, "expected `mean` and `std`, or a `kind` of tokens"),
+        ({}, r"mean\s+Field required.*std\s+Field required"),
+        ({"mean": [0.5]}, r"std\s+Field required"),
+        ({"kind": "tokenizer"}, r"path\s+Field required"),
+        ({"kind": "words", "bukets": 5}, "bukets"),
+        ({"kind": "words", "max_length": 0}, "max_length"),
+        ({"kind": "words", "mean": [0.5], "std": [0.5]}, r"mean\s+Extra inputs"),
+        ("words", "preprocess"),
+    ],
+    ids=str,
+)
+def test_a_wrong_entry_is_refused_in_words(entry, message):
+    with pytest.raises(ValidationError, match=f"(?s){message}"):
+        RECIPE.validate_python({"source": "understudy", "name": "bag", "preprocess": entry})
+
+
+def test_tokens_and_a_normalisation_replace_each_other():
+    class Either(nn.Module):
+        def forward(self, inputs=None, *, input_ids=None, attention_mask=None):
+            return inputs if input_ids is None else input_ids
+
+    model, normal = Either(), Preprocess(mean=(1.0,), std=(2.0,))
+    floats = torch.rand(2, 3)
+    preprocess_inputs(model, normal)
+    preprocess_inputs(model, FEW)
+    assert (preprocess_of(model), normalisation_of(model)) == (FEW, None)
+    assert torch.equal(model(floats), floats)
+    assert model(TEXTS).shape == (4, 7)
+    assert not dict(model.named_buffers())
+    preprocess_inputs(model, Bytes())
+    assert model(TEXTS).shape == (4, TEXTS.shape[1])
+    preprocess_inputs(model, normal)
+    assert (preprocess_of(model), tokenization_of(model)) == (normal, None)
+    torch.testing.assert_close(model(floats), (floats - 1) / 2)
+    assert model(TEXTS) is TEXTS
+    preprocess_inputs(model, None)
+    assert preprocess_of(model) is None
+    assert model(floats) is floats
+    assert not model._forward_pre_hooks
+    assert not model._forward_pre_hooks_with_kwargs
