@@ -119,7 +119,7 @@ def test_padding(tmp_path):
     assert [case["name"] for case in cases] == ["lstm", "bert"]
     for case in cases:
         assert case["rounds"].keys() == {"random order", "by length"}
-        assert case["real_tokens"]["by length"] > 0.9 > case["real_tokens"]["random order"]
+        assert 1 > case["real_tokens"]["by length"] > 1.2 * case["real_tokens"]["random order"]
 
 
 def test_start_time(tmp_path):
