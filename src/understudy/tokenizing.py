@@ -90,11 +90,16 @@ def bytes_of(texts: Sequence[str]) -> Tensor:
         >>> bytes_of(["ab", "c"]).tolist()
         [[97, 98], [99, 0]]
     """
-    encoded = [text.replace("\0", " ").encode("utf-8", "replace") for text in texts]
+    encoded = utf8(texts)
     rows = np.zeros((len(encoded), max((len(text) for text in encoded), default=0) or 1), np.uint8)
     for row, text in zip(rows, encoded, strict=True):
         row[: len(text)] = np.frombuffer(text, np.uint8)
     return torch.from_numpy(rows)
+
+
+def utf8(texts: Sequence[str]) -> list[bytes]:
+    """Texts as bytes without a zero among them, which stands for padding; what is no character becomes ``?``."""
+    return [text.replace("\0", " ").encode("utf-8", "replace") for text in texts]
 
 
 def texts_of(rows: Tensor) -> list[str]:

@@ -16,6 +16,7 @@ from understudy.edits import AnyEdit
 from understudy.edits.nncf_library import HOOKS
 from understudy.errors import InputError, listing
 from understudy.files import file_digest, replacing
+from understudy.runtimes.card import TOKENIZER
 from understudy.sources.architecture import build_architecture, portable
 from understudy.sources.artifact_record import (
     SCHEMA,
@@ -103,7 +104,7 @@ def save_artifact(
         architecture = origin.architecture.model_copy(update={"preprocess": None})  # it is in the record itself
     else:
         source, architecture = spec, portable(spec, unwrapped(model))
-    weights, tokenizer = folder / f"{name}.safetensors", folder / f"{name}.tokenizer.json"
+    weights, tokenizer = folder / f"{name}.safetensors", folder / f"{name}{TOKENIZER}"
     write_state(model, weights)
     preprocess, tokens = preprocess_of(model), tokenization_of(model)
     if tokens is not None and isinstance(preprocess, Tokenizer):

@@ -116,7 +116,9 @@ def preprocess_inputs(model: nn.Module, preprocess: AnyPreprocess | None) -> nn.
             inner.register_buffer(name, torch.tensor(values, device=reference.device), persistent=False)
         inner.register_forward_pre_hook(InputNormalization(preprocess), with_kwargs=True)
     elif preprocess is not None:
-        tokens = open_tokens(fitting(open_tokens(preprocess), inner))
+        tokens = open_tokens(preprocess)
+        fitted = fitting(tokens, inner)
+        tokens = tokens if fitted == preprocess else open_tokens(fitted)
         pad_alike(inner, tokens)
         inner.register_forward_pre_hook(tokens, with_kwargs=True)
     return model

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from understudy.tokenizing import utf8
+
 
 @dataclass(frozen=True, slots=True)
 class Texts:
@@ -30,7 +32,7 @@ class Texts:
         Args:
             texts: any, also empty ones.
         """
-        encoded = [text.replace("\0", " ").encode("utf-8", "replace") for text in texts]
+        encoded = utf8(texts)
         lengths = torch.tensor([len(text) for text in encoded], dtype=torch.int64)
         content = torch.frombuffer(bytearray(b"".join(encoded) or b"\0"), dtype=torch.uint8)
         return Texts(content, lengths.cumsum(0) - lengths, lengths)
