@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     import tokenizers
 
 PADDING, EMPTY = 0, 1
-"""Tokens of :class:`Words` and :class:`Bytes` that are no part of any text: after it, and in place of an empty one."""
+"""Tokens of :class:`Words` and :class:`Bytes` that are no part of any text: after it, and in place of an empty one or
+between two documents."""
 _OTHERS = 2
 _REMEMBERED = 8_000_000
 """Tokens of earlier texts that are kept, so that each epoch but the first costs next to nothing (4 bytes each)."""
+_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 Tokens = Annotated[int, Field(ge=1)]
@@ -169,6 +171,33 @@ class TextTokenization:
             case _:
                 assert self.backend is not None
                 return max(self.backend.get_vocab().values(), default=0) + 1
+
+    @property
+    def end(self) -> int | None:
+        """The token that stands behind a document in a running text; None where the tokenizer has none for it."""
+        if self.backend is None:
+            return EMPTY
+        named = map(self.backend.token_to_id, _ENDS)
+        return next((number for number in named if number is not None), None)
+
+    def running(self, text: str) -> np.ndarray:
+        """The tokens of a whole document, int64, without marks around it, however long it is.
+
+        Args:
+            text: of bytes or of a saved tokenizer; words by their hash could not be made a text again.
+        """
+        if self.backend is not None:
+            return np.array(self.backend.encode(text, add_special_tokens=False).ids, np.int64)
+        return np.frombuffer(utf8([text])[0], np.uint8).astype(np.int64) + _OTHERS
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each token of bytes or of a saved tokenizer is called, in the order of their numbers."""
+        if self.backend is None:
+            shown = (chr(byte) if 32 < byte < 127 else f"<{byte:02X}>" for byte in range(256))
+            return ("<padding>", "<end>", *shown)
+        named = map(self.backend.id_to_token, range(self.vocabulary))
+        return tuple(f"<{number}>" if name is None else name for number, name in enumerate(named))
 
     @cached_property
     def identity(self) -> str:

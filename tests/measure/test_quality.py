@@ -1,6 +1,7 @@
 """Quality on answers that were counted by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 from understudy import IGNORE_INDEX, Batch, Classification, InputError
 from understudy.knowledge import Knowledge
-from understudy.measure import Predictions, agreement, confusion, predict, quality
+from understudy.measure import Predictions, Tally, agreement, judge, predict, quality
 
 TASK = Classification()
 
@@ -83,16 +84,24 @@ def test_quality_by_hand():
     assert found["calibration_error"] == pytest.approx(abs(confidence - 0.75), abs=1e-6)
 
 
+def counted(*parts: Predictions) -> Tally:
+    tally = Tally(TASK)
+    for part in parts:
+        tally.add(part)
+    return tally
+
+
 def test_confusion_has_true_classes_in_rows():
-    assert confusion(THREE) == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
+    assert counted(THREE).answers().confusion(3) == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
+    unlabelled = replace(THREE, targets=torch.full_like(THREE.targets, IGNORE_INDEX))
+    assert counted(THREE, unlabelled).answers().confusion(3) == [[1, 0, 0], [0, 1, 0], [0, 1, 1]]
 
 
 def test_labels_that_are_not_there_or_not_possible():
     with pytest.raises(InputError, match="none of the 1 samples has a label"):
         quality(predictions([[1.0, 2.0]], [IGNORE_INDEX]), TASK)
-    for measure in (lambda wrong: quality(wrong, TASK), confusion):
-        with pytest.raises(InputError, match=r"labels must be 0 to 1 .*found 4"):
-            measure(predictions([[1.0, 2.0]], [4]))
+    with pytest.raises(InputError, match=r"labels must be 0 to 1 .*found 4"):
+        quality(predictions([[1.0, 2.0]], [4]), TASK)
 
 
 def test_agreement_by_hand():
@@ -102,22 +111,47 @@ def test_agreement_by_hand():
     by_hand = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)
     assert found["agreement"] == 0.5
     assert found["kl_from_teacher"] == pytest.approx(by_hand / 2, abs=1e-7)
-    assert agreement(student, student) == {"agreement": 1.0, "kl_from_teacher": 0.0}
+    assert agreement(student, student) == {"agreement": 1.0, "kl_from_teacher": 0.0, "kl_to_teacher": 0.0}
 
 
-def test_agreement_has_a_direction():
+def test_agreement_has_two_directions():
     student, teacher = predictions([[0, 0]], [0], [1]), predictions([[0, math.log(3)]], [0], [1])
-    assert agreement(student, teacher)["kl_from_teacher"] != pytest.approx(
-        agreement(teacher, student)["kl_from_teacher"]
-    )
+    there, back = agreement(student, teacher), agreement(teacher, student)
+    assert there["kl_from_teacher"] != pytest.approx(there["kl_to_teacher"])
+    assert there["kl_from_teacher"] == pytest.approx(back["kl_to_teacher"])
+
+
+def test_judging_batch_by_batch_says_what_judging_at_once_says():
+    torch.manual_seed(0)
+    student, teacher = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 3)), nn.Linear(4, 3)
+    inputs, targets = torch.rand(10, 4), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2, IGNORE_INDEX])
+    parts = [slice(0, 4), slice(4, 8), slice(8, 10)]  # of different sizes, so that a mean of means is another number
+    batches = [Batch(inputs=inputs[part], targets=targets[part], ids=torch.arange(10)[part]) for part in parts]
+    found = judge({"s": student, "t": teacher}, batches, TASK, teachers={"s": "t"})
+    whole = {name: predict(model, batches, TASK) for name, model in (("s", student), ("t", teacher))}
+    assert student.training
+    assert found["s"].quality() == pytest.approx(quality(whole["s"], TASK))
+    assert found["s"].agreement() == pytest.approx(agreement(whole["s"], whole["t"]))
+    assert found["t"].agreement() == {}
+    answers = found["t"].answers()
+    probability, best = whole["t"].logits.softmax(-1).max(-1)
+    torch.testing.assert_close((answers.best, answers.probability), (best, probability))
+    assert answers.targets.tolist() == targets.tolist()
+    assert answers.ids is not None
+    assert answers.ids.tolist() == list(range(10))
+
+
+def test_judging_on_nothing_is_refused():
+    with pytest.raises(InputError, match="the loader is empty"):
+        judge({"model": nn.Linear(4, 3)}, [], TASK)
 
 
 def test_agreement_matches_samples_by_id():
     shuffled = torch.tensor([3, 0, 4, 1, 2])
     assert THREE.ids is not None
     teacher = Predictions(THREE.logits[shuffled], THREE.targets[shuffled], THREE.ids[shuffled])
-    assert agreement(THREE, teacher) == {"agreement": 1.0, "kl_from_teacher": 0.0}
-    assert agreement(teacher, THREE) == {"agreement": 1.0, "kl_from_teacher": 0.0}
+    assert agreement(THREE, teacher) == {"agreement": 1.0, "kl_from_teacher": 0.0, "kl_to_teacher": 0.0}
+    assert agreement(teacher, THREE) == {"agreement": 1.0, "kl_from_teacher": 0.0, "kl_to_teacher": 0.0}
 
 
 @pytest.mark.parametrize(

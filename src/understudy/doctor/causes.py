@@ -14,6 +14,8 @@ from understudy.distiller import Distiller
 from understudy.doctor.evidence import MOST_SECONDS, Answers, Observation, answers, ask, standard_error, teacher_answers
 from understudy.doctor.untouched import networks
 
+MOST_CLASSES = 2_000
+"""Among how many classes another order is looked for: the table of answers grows with their square."""
 SCALINGS = 5
 """How many scales of the inputs are tried at most."""
 IMAGENET = {3: ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), 1: ((0.449,), (0.226,))}
@@ -43,8 +45,11 @@ def permuted(found: Answers, names: Sequence[str] | None) -> Cause | None:
     """Whether the teacher would be good if its outputs stood for the labels in another order.
 
     The best one-to-one assignment of outputs to labels (Kuhn 1955, on the confusion matrix) is fitted on one half
-    of the samples and judged on the other, so that a guessing teacher does not look permuted by luck.
+    of the samples and judged on the other, so that a guessing teacher does not look permuted by luck. Not looked for
+    among more classes than :data:`MOST_CLASSES`, such as the tokens of a language model.
     """
+    if found.classes > MOST_CLASSES:
+        return None
     halves = (slice(0, None, 2), slice(1, None, 2))
     first, second = (replace(found, predicted=found.predicted[half], labels=found.labels[half]) for half in halves)
     held_out = [_right(second, _assignment(first)), _right(first, _assignment(second))]

@@ -38,6 +38,7 @@ class Observation:
         student: its logits; no features.
         teacher: the same for the teacher; None without one.
         seconds: how long both took to answer.
+        partial: whether the teacher told only its likeliest classes, so that its logits of the others are a guess.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Observation:
     student: Knowledge
     teacher: Knowledge | None
     seconds: float
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,10 @@ def observe(distiller: Distiller, batches: Iterable[Batch]) -> list[Observation]
         for number, whole in enumerate(_in_time(batches)):
             started, batch = time.perf_counter(), head(whole)
             student = _logits_only(distiller.task.observe(distiller.student, batch))
-            teacher = ask(distiller, batch)
-            observations.append(Observation(number, batch, student, teacher, time.perf_counter() - started))
+            told = _asked(distiller, batch)
+            teacher, seconds = told and _logits_only(told), time.perf_counter() - started
+            partial = told is not None and told.top is not None
+            observations.append(Observation(number, batch, student, teacher, seconds, partial))
             values += student.logits.numel()
             if values > MOST_VALUES:
                 break
@@ -154,9 +158,12 @@ def head(batch: Batch, most: int = MOST_ROWS) -> Batch:
 
 def ask(distiller: Distiller, batch: Batch) -> Knowledge | None:
     """The teacher's logits for a batch, called exactly as in training; None without a teacher."""
-    if distiller.teacher is None:
-        return None
-    return _logits_only(distiller.teacher.observe(batch, distiller.teacher_taps))
+    told = _asked(distiller, batch)
+    return told and _logits_only(told)
+
+
+def _asked(distiller: Distiller, batch: Batch) -> Knowledge | None:
+    return distiller.teacher and distiller.teacher.observe(batch, distiller.teacher_taps)
 
 
 def answers(task: Task, pairs: Iterable[tuple[Knowledge, Batch]]) -> Answers:

@@ -17,6 +17,7 @@ def check_gain(
     metric: str = "accuracy",
     samples: int | None = None,
     terms: Sequence[str] = (),
+    lower_is_better: bool = False,
 ) -> list[Finding]:
     """Terms that hurt, or do nothing, against the control: same student, data, budget and seeds, no teacher.
 
@@ -24,11 +25,12 @@ def check_gain(
     standard errors of a fraction seen on ``samples``, or the bare difference when that is not given.
 
     Args:
-        student_metric: the student's metric, higher is better; one number for each seed.
+        student_metric: the student's metric; one number for each seed.
         control_metric: the control's, in the same order of seeds.
         metric: what the metric is called.
         samples: how many samples it was measured on.
         terms: labels of the terms that need the teacher.
+        lower_is_better: whether the metric is a loss, which is no fraction of the samples either.
 
     Returns:
         A warning when the student is clearly worse, a note when the difference is not clearly positive.
@@ -37,9 +39,10 @@ def check_gain(
         ValueError: for different numbers of seeds.
     """
     student, control = _listed(student_metric), _listed(control_metric)
-    differences = [ours - theirs for ours, theirs in zip(student, control, strict=True)]
+    sign = -1 if lower_is_better else 1
+    differences = [sign * (ours - theirs) for ours, theirs in zip(student, control, strict=True)]
     mean = sum(differences) / len(differences)
-    margin = _margin(differences, control, samples)
+    margin = _margin(differences, control, None if lower_is_better else samples)
     if mean > 0.0 and mean >= margin:
         return []
     hurts = mean < 0.0 and -mean >= margin
@@ -51,7 +54,7 @@ def check_gain(
             message=f"the teacher's terms{named} {'hurt' if hurts else 'brought nothing that can be told from noise'}; "
             "expected a student better than the control",
             seen=f"{metric} {sum(student) / len(student):.4f} against {sum(control) / len(control):.4f} of the "
-            f"control: {mean:+.4f} ± {margin:.4f} over {len(differences)} seed{'s' * (len(differences) > 1)}",
+            f"control: {sign * mean:+.4f} ± {margin:.4f} over {len(differences)} seed{'s' * (len(differences) > 1)}",
             remedy="lower their weight, raise the temperature or choose a better teacher"
             if hurts
             else "more seeds, fewer labels and more unlabelled inputs, or another method",

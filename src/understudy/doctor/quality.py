@@ -30,6 +30,8 @@ VALIDATION = "validation"
 """What validation samples are called in findings."""
 WEAK = 0.2
 """Part of the way from guessing to perfection under which a teacher is called weak."""
+_CLEARLY = 0.05
+"""A teacher whose bits or perplexity are by this share above those of the control is worse beyond doubt."""
 
 
 def check_teacher(
@@ -201,11 +203,14 @@ def _no_better_than_constant(teacher: Answers, where: str) -> list[Finding]:
 def _against_control(
     distiller: Distiller, observations: Sequence[Observation], control_metric: float, where: str
 ) -> list[Finding]:
-    reached = teacher_metric(distiller, observations)
-    if reached >= control_metric:
+    if distiller.task.lower_is_better and any(seen.partial for seen in observations):
+        return []  # how surprised it would be by what it did not tell is not known
+    reached, lower = teacher_metric(distiller, observations), distiller.task.lower_is_better
+    behind = reached - control_metric if lower else control_metric - reached
+    if behind <= 0:
         return []
     count = len(teacher_answers(distiller.task, observations))
-    clear = control_metric - reached > 2.0 * standard_error(control_metric, count)
+    clear = behind > (_CLEARLY * control_metric if lower else 2.0 * standard_error(control_metric, count))
     return [
         Finding(
             check="teacher_quality",

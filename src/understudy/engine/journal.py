@@ -24,7 +24,7 @@ from understudy.engine.randomness import kept_randomness, random_state
 from understudy.engine.trackers import Trackers
 from understudy.engine.training import Training
 from understudy.errors import InputError
-from understudy.measure.quality import predict, quality
+from understudy.measure.quality import judge
 from understudy.spec import digest
 from understudy.teachers import ModuleTeacher, RuntimeTeacher, Teacher, stateful_teachers
 
@@ -99,7 +99,8 @@ class Journal:
         if self._process.is_main:
             with kept_randomness():
                 task = self._distiller.task
-                found = quality(predict(model, self._val, task, device=self._process.device), task)
+                judged = judge({"model": model}, self._val, task, device=self._process.device)
+                found = judged["model"].quality()
         found = self._process.told(found)
         headline = self._distiller.task.metric
         return {headline: found[headline], **found}

@@ -345,7 +345,8 @@ class Loop:
 
     def _compare(self, metric: float) -> None:
         place = self.place
-        if place.best_metric is None or metric > place.best_metric:
+        best, lower = place.best_metric, self.distiller.task.lower_is_better
+        if best is None or (metric < best if lower else metric > best):
             place.best_metric, place.best_epoch, place.stale = metric, self.epochs_made, 0
             self.best_state = copied_state(self.student)
             return

@@ -6,20 +6,22 @@ from understudy.measure.deployment import Deployment, deploy
 from understudy.measure.files import measure_files
 from understudy.measure.latency import Latency, compare_latency, latency, throughput
 from understudy.measure.memory import peak_memory, peak_memory_of
-from understudy.measure.quality import Predictions, agreement, confusion, predict, quality
+from understudy.measure.quality import Answered, Predictions, Tally, agreement, judge, predict, quality
 
 __all__ = [
+    "Answered",
     "Candidate",
     "Cost",
     "Deployment",
     "Latency",
     "Measured",
     "Predictions",
+    "Tally",
     "agreement",
     "compare_latency",
-    "confusion",
     "cost",
     "deploy",
+    "judge",
     "latency",
     "macs",
     "measure_files",

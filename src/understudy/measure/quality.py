@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from understudy.knowledge import Knowledge
 from understudy.sources.forward import device_of, evaluating
 
 if TYPE_CHECKING:  # a task brings torchmetrics, which the process that measures memory can do without
+    from torchmetrics import MetricCollection
+
     from understudy.tasks.task import Task
 
 
@@ -75,14 +78,143 @@ def quality(predictions: Predictions, task: Task) -> dict[str, float]:
     Raises:
         InputError: when nothing is labelled, or a label is not one of the classes.
     """
-    logits, targets = _labelled(predictions)
-    metrics = task.metrics(logits.shape[-1])
-    for metric in metrics.values():
-        metric.distributed_available_fn = _alone
-    metrics.update(logits, targets)
-    values = {name: float(value) for name, value in metrics.compute().items()}
-    errors = int((logits.argmax(-1) != targets).sum())
-    return {**values, "errors": float(errors), "samples": float(len(targets))}
+    tally = Tally(task)
+    tally.add(predictions)
+    return tally.quality()
+
+
+def judge(
+    models: Mapping[str, nn.Module],
+    loader: Iterable[Any],
+    task: Task,
+    *,
+    teachers: Mapping[str, str] | None = None,
+    device: torch.device | str | None = None,
+) -> dict[str, Tally]:
+    """Run models over a split, a batch of all of them after the other, so that no more is held than a batch's answers.
+
+    Args:
+        models: by name; afterwards every submodule is in the mode it had before.
+        loader: batches, raw or ready.
+        task: how the models are called, and what is measured.
+        teachers: of some models the one whose answers theirs are compared with, by name.
+        device: where the batches go; None: where the first model is.
+
+    Returns:
+        What there is to say of each.
+
+    Raises:
+        InputError: for a loader without a single batch, or as :meth:`Tally.add` does.
+    """
+    tallies = {name: Tally(task) for name in models}
+    place = device_of(next(iter(models.values()))) if device is None else torch.device(device)
+    with ExitStack() as stack, torch.no_grad():
+        for model in models.values():
+            stack.enter_context(evaluating(model))
+        for raw in loader:
+            batch = task.batch(raw).to(place)
+            answers = {name: _answered(model, batch, task) for name, model in models.items()}
+            for name, tally in tallies.items():
+                teacher = (teachers or {}).get(name)
+                tally.add(answers[name], None if teacher is None else answers[teacher])
+    if not any(tally.positions for tally in tallies.values()):
+        raise InputError("expected at least one batch to predict on, the loader is empty")
+    return tallies
+
+
+@final
+class Tally:
+    """What there is to say of a model's answers, counted up batch by batch; of each position little is kept.
+
+    Args:
+        task: names the metrics.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._metrics: MetricCollection | None = None
+        self._compared: dict[str, float] = {}
+        self._errors = self._labelled = self.positions = 0
+        self._parts: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
+        self.classes = 0
+
+    def add(self, answers: Predictions, teacher: Predictions | None = None) -> None:
+        """Count a batch.
+
+        Args:
+            answers: the model's.
+            teacher: those of its teacher to the same samples.
+
+        Raises:
+            InputError: when a label is not one of the classes, or the two answered other samples or classes.
+        """
+        self.classes = answers.logits.shape[-1]
+        logits, targets = _labelled(answers)
+        if self._metrics is None:
+            self._metrics = self._task.metrics(self.classes)
+            for metric in self._metrics.values():
+                metric.distributed_available_fn = _alone
+        if len(targets):
+            self._metrics.update(logits, targets)
+        sure, best = answers.logits.softmax(-1).max(-1)
+        self._errors += int((logits.argmax(-1) != targets).sum())
+        self._labelled += len(targets)
+        self.positions += len(answers)
+        self._parts.append((best, sure, answers.targets, answers.ids))
+        if teacher is not None:
+            for name, value in agreement(answers, teacher).items():
+                self._compared[name] = self._compared.get(name, 0.0) + value * len(answers)
+
+    def quality(self) -> dict[str, float]:
+        """The task's metrics over what is labelled, with the number of ``samples`` and of ``errors`` among them.
+
+        Raises:
+            InputError: when nothing is labelled.
+        """
+        if self._metrics is None or not self._labelled:
+            raise InputError(
+                f"none of the {self.positions} samples has a label; expected a labelled split to measure on"
+            )
+        values = {name: float(value) for name, value in self._metrics.compute().items()}
+        return {**values, "errors": float(self._errors), "samples": float(self._labelled)}
+
+    def agreement(self) -> dict[str, float]:
+        """As :func:`agreement`, over all batches; nothing without a teacher."""
+        return {name: total / self.positions for name, total in self._compared.items()}
+
+    def answers(self) -> Answered:
+        """The likeliest class of each position."""
+        best, sure, targets, ids = zip(*self._parts, strict=True)
+        known = [each for each in ids if each is not None]
+        return Answered(
+            best=torch.cat(best),
+            probability=torch.cat(sure),
+            targets=torch.cat(targets),
+            ids=torch.cat(known) if len(known) == len(ids) else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The likeliest class of each position, on the CPU.
+
+    Attributes:
+        best: int64 (positions,).
+        probability: float32 (positions,), how sure the model was.
+        targets: int64 (positions,), ``IGNORE_INDEX`` where there is no label.
+        ids: int64 (positions,), the sample of each; None when the loader gave no ids.
+    """
+
+    best: Tensor
+    probability: Tensor
+    targets: Tensor
+    ids: Tensor | None
+
+    def confusion(self, classes: int) -> list[list[int]]:
+        """How often each class (row) was taken for each class (column), over what is labelled."""
+        known = self.targets != IGNORE_INDEX
+        cells = torch.bincount(self.targets[known] * classes + self.best[known], minlength=classes * classes)
+        return cells.view(classes, classes).tolist()
 
 
 def _alone() -> bool:
@@ -98,8 +230,9 @@ def agreement(student: Predictions, teacher: Predictions) -> dict[str, float]:
         teacher: the teacher's for the same samples, in any order if they have ids.
 
     Returns:
-        ``agreement``, the fraction of positions at which both have the same best class, and ``kl_from_teacher``, the
-        mean Kullback-Leibler divergence of the student from the teacher in nats.
+        ``agreement``, the fraction of positions at which both have the same best class; ``kl_from_teacher``, the mean
+        Kullback-Leibler divergence of the student from the teacher in nats, KL(teacher ‖ student); and
+        ``kl_to_teacher``, KL(student ‖ teacher), which is large where the student believes what the teacher does not.
 
     Raises:
         InputError: when the samples or the classes are not the same.
@@ -111,20 +244,9 @@ def agreement(student: Predictions, teacher: Predictions) -> dict[str, float]:
             f"{teacher.logits.shape[-1]}; expected the same classes in the same order"
         )
     same = student.logits.argmax(-1) == teacher.logits.argmax(-1)
-    divergence = kl_divergence(student.logits, teacher.logits)
-    return {"agreement": float(same.float().mean()), "kl_from_teacher": float(divergence.double().mean())}
-
-
-def confusion(predictions: Predictions) -> list[list[int]]:
-    """How often each class (row) was taken for each class (column), over what is labelled.
-
-    Raises:
-        InputError: when nothing is labelled, or a label is not one of the classes.
-    """
-    logits, targets = _labelled(predictions)
-    classes = logits.shape[-1]
-    counts = torch.bincount(targets * classes + logits.argmax(-1), minlength=classes * classes)
-    return counts.view(classes, classes).tolist()
+    both = (student.logits, teacher.logits)
+    there, back = (kl_divergence(*pair).double().mean() for pair in (both, both[::-1]))
+    return {"agreement": float(same.float().mean()), "kl_from_teacher": float(there), "kl_to_teacher": float(back)}
 
 
 def _answered(model: nn.Module, batch: Batch, task: Task) -> Predictions:
@@ -157,8 +279,6 @@ def _labelled(predictions: Predictions) -> tuple[Tensor, Tensor]:
     labelled = predictions.targets != IGNORE_INDEX
     logits, targets = predictions.logits[labelled], predictions.targets[labelled]
     classes = logits.shape[-1]
-    if len(targets) == 0:
-        raise InputError(f"none of the {len(predictions)} samples has a label; expected a labelled split to measure on")
     strange = targets[(targets < 0) | (targets >= classes)]
     if len(strange):
         raise InputError(

@@ -64,7 +64,7 @@ def deep_check(recipe: Description) -> list[Finding]:
         for stage in recipe.stages:
             if isinstance(stage, Distill | DataFree | Mutual):
                 context = Context(
-                    task=recipe.task,
+                    task=recipe.task.of_classes(len(data.classes)),
                     data=data,
                     seed=recipe.seeds[0],
                     first=True,
@@ -119,7 +119,9 @@ def _distilling(stage: Distill, stages: Mapping[str, Stage], context: Context) -
     asked = _live(stage, stages)
     inputs = next(iter(evaluation_loader(context, "validation"))).inputs
     networks = {
-        name: build_model(network_of(stage_of(name), stages), classes=context.data.classes, inputs=inputs)
+        name: build_model(
+            context.fitted(network_of(stage_of(name), stages)), classes=context.data.classes, inputs=inputs
+        )
         for name in teacher_names(asked.teacher)
     }
     members: dict[str, Teacher] = {
@@ -130,7 +132,7 @@ def _distilling(stage: Distill, stages: Mapping[str, Stage], context: Context) -
     loader = train_loader(context, split, stage.training, shown_with(members, asked.views, split))
     example = next(iter(loader))
     torch.manual_seed(context.seed)
-    student = build_model(stage.model, classes=context.data.classes, inputs=example.inputs)
+    student = build_model(context.fitted(stage.model), classes=context.data.classes, inputs=example.inputs)
     if stage.reuse_head:
         (network,) = networks.values()
         reuse_head(student, network, example=example, task=context.task)

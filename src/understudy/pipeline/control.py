@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from understudy.batch import IGNORE_INDEX
 from understudy.distiller import Distiller
 from understudy.doctor import Finding, check_gain, check_teacher, to_json
 from understudy.engine.training import Training
@@ -50,7 +49,7 @@ def train_control(
     Returns:
         What there is to record about the training, as JSON.
     """
-    labelled = split.select((split.targets != IGNORE_INDEX).nonzero().flatten())
+    labelled = split.select(split.known.nonzero().flatten())
     return train_model(
         context,
         begin=begin,
@@ -149,6 +148,7 @@ def harm(
         metric=context.task.metric,
         samples=len(context.data.validation),
         terms=[term.label for term in terms if term.distils],
+        lower_is_better=context.task.lower_is_better,
     )
     return [
         replace(each, message=message or each.message, remedy=remedy or each.remedy)

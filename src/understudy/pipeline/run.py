@@ -118,7 +118,7 @@ def _run_stage(
         progress.message(f"{stage.name}, seed {own_seed}: {reason}; the former one is in {aside}")
     team.wait()
     context = Context(
-        task=recipe.task,
+        task=recipe.task.of_classes(len(data.classes)),
         data=data,
         seed=own_seed,
         first=seed == recipe.seeds[0],

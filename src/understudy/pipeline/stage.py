@@ -13,6 +13,7 @@ from understudy.engine.process import Process
 from understudy.engine.progress import Progress
 from understudy.pipeline.directory import StageDirectory
 from understudy.sources.data import DataSet, DataSpec
+from understudy.sources.for_tokens import language_model
 from understudy.sources.model_specs import ModelSpec
 from understudy.sources.models import saved_content
 from understudy.spec import Spec
@@ -51,6 +52,14 @@ class Context:
     progress: Progress
     trackers: tuple[str, ...]
     extend: bool = False
+
+    def fitted(self, model: ModelSpec) -> ModelSpec:
+        """A model's description as it must be for the data of the run.
+
+        Raises:
+            InputError: for a model of something else.
+        """
+        return model if self.data.tokens is None else language_model(model, self.data.tokens)
 
 
 class Stage(Spec):

@@ -111,17 +111,19 @@ def fresh(
     def begin(example: Batch) -> Student:
         classes = context.data.classes
         if isinstance(model, Mapping):
-            members = {name: build_model(spec, classes=classes, inputs=example.inputs) for name, spec in model.items()}
+            spec = {name: context.fitted(each) for name, each in model.items()}
+            members = {name: build_model(each, classes=classes, inputs=example.inputs) for name, each in spec.items()}
             network: nn.Module = Cohort(members)
         else:
-            network = build_model(model, classes=classes, inputs=example.inputs)
+            spec = context.fitted(model)
+            network = build_model(spec, classes=classes, inputs=example.inputs)
         network = network.to(context.process.device)
         if start is not None:
             (origin,) = start_reads(start)
             begin_with(network, referred(origin, context), start, example, context)
         if reuses_head_of is None:
-            return Student(network, model)
-        return Student(network, model, (reuse_head(network, reuses_head_of, example=example, task=context.task),))
+            return Student(network, spec)
+        return Student(network, spec, (reuse_head(network, reuses_head_of, example=example, task=context.task),))
 
     return begin
 

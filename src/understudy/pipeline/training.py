@@ -28,6 +28,8 @@ from understudy.tokenizing import tokenization_of
 from understudy.views import Views
 
 EVALUATION_BATCH = 500
+_MOST_LOGITS = 2**25
+"""Numbers that a model answers at once when windows of tokens are measured: 128 MiB."""
 SUMMARY = "training.json"
 """Written last: a directory that has it holds a finished training."""
 
@@ -199,7 +201,10 @@ def train_loader(context: Context, split: Split, training: Training, shown: Show
 
 def evaluation_loader(context: Context, split: str) -> Loader:
     """The whole of ``validation`` or ``test`` in order, on every process."""
-    return Loader(getattr(context.data, split), batch_size=EVALUATION_BATCH, shuffle=False)
+    samples: Split = getattr(context.data, split)
+    answered = samples.targets[:1].numel() * len(samples.classes)
+    size = max(1, min(EVALUATION_BATCH, _MOST_LOGITS // answered)) if samples.targets.ndim > 1 else EVALUATION_BATCH
+    return Loader(samples, batch_size=size, shuffle=False)
 
 
 def training_record(fitted: Fitted, training: Training, *, samples: int, labelled: int) -> dict[str, Any]:

@@ -40,13 +40,18 @@ from understudy.recordings import Storage
 from understudy.reused_head import reuse_head
 from understudy.sources.architecture import build_architecture
 from understudy.sources.artifact import load_artifact
-from understudy.sources.data import load_data
+from understudy.sources.data import WINDOW, load_data
+from understudy.sources.for_tokens import language_model
 from understudy.sources.generator import image_shape
 from understudy.sources.loader import Loader
 from understudy.sources.model_specs import ArtifactModel, ModelSpec, TransformersModel
 from understudy.sources.opening import local_path
+from understudy.sources.tokenizers import open_tokens
+from understudy.sources.windows import RunningTokens
 from understudy.taps import layer_of, unreadable
+from understudy.tasks.task import Task
 from understudy.teachers import ModuleTeacher, Teacher
+from understudy.tokenizing import Tokenizer
 from understudy.transfer import Tuning, pace_of, put_factors_beside, units_of
 from understudy.transfer.replacing import Replacing, replace_blocks
 from understudy.transfer.sources import Source, kept_units, source_network
@@ -66,7 +71,8 @@ def joining_problems(recipe: Recipe) -> list[Problem]:
     Raises:
         InputError: when the data cannot be read.
     """
-    bench = _Bench(recipe, *_samples(recipe))
+    inputs, classes, is_real = _samples(recipe)
+    bench = _Bench(recipe.task.of_classes(len(classes)), recipe.data.tokens, inputs, classes, is_real)
     for index, stage in enumerate(recipe.stages):
         if isinstance(stage, Transfer):
             bench.transfer(stage, ("stages", index))
@@ -105,7 +111,8 @@ def joining_problems(recipe: Recipe) -> list[Problem]:
 class _Bench:
     """Where models are put together for a moment."""
 
-    recipe: Recipe
+    task: Task
+    tokens: RunningTokens | None
     inputs: Any
     classes: tuple[str, ...]
     is_real: bool
@@ -118,7 +125,8 @@ class _Bench:
             return  # its configuration is on the hub; nothing is downloaded for a check
         try:
             with torch.random.fork_rng(devices=[]):
-                self.models[name] = _built(spec, classes=len(self.classes), inputs=self.inputs)
+                fitted = spec if self.tokens is None else language_model(spec, self.tokens)
+                self.models[name] = _built(fitted, classes=len(self.classes), inputs=self.inputs)
         except InputError as error:
             if self.is_real:
                 self.problems.append(Problem(path, str(error)))
@@ -134,7 +142,7 @@ class _Bench:
                     stage.model,
                     classes=self.classes,
                     inputs=self.inputs,
-                    task=self.recipe.task,
+                    task=self.task,
                     head=stage.wanted_head,
                 )
             except InputError as error:
@@ -170,7 +178,7 @@ class _Bench:
             return
         try:
             distiller = Distiller(
-                copy.deepcopy(student), None, self.recipe.task.supervised, example=self._example, task=self.recipe.task
+                copy.deepcopy(student), None, self.task.supervised, example=self._example, task=self.task
             )
             replace_blocks(distiller, copy.deepcopy(teacher), replacing, example=self._example)
         except InputError as error:
@@ -193,7 +201,7 @@ class _Bench:
             return
         try:
             if isinstance(start, Start):
-                start.transfer(network, other, example=self._example, task=self.recipe.task)
+                start.transfer(network, other, example=self._example, task=self.task)
             else:
                 check_same_network(network, other)
         except InputError as error:
@@ -205,14 +213,15 @@ class _Bench:
         if student is None or teacher is None:
             return
         try:
-            reuse_head(student, teacher, example=self._example, task=self.recipe.task)
+            reuse_head(student, teacher, example=self._example, task=self.task)
         except InputError as error:
             self.problems.append(Problem(path, str(error)))
             del self.models[stage.name]  # what its terms are about is not there
 
     @property
     def _example(self) -> Batch:
-        return Batch(self.inputs, torch.full((2,), IGNORE_INDEX))
+        positions = (2,) if self.tokens is None else self.inputs.shape
+        return Batch(self.inputs, torch.full(positions, IGNORE_INDEX))
 
     def keep(self, stage: Record, path: KeyPath) -> None:
         """See that what the stage keeps is there, and have a teacher that answers as its recording will."""
@@ -238,7 +247,7 @@ class _Bench:
         members: dict[str, Teacher] = dict(self.recordings)
         for name in teacher_names(teaching):
             if (network := self.models.get(stage_of(name))) is not None:
-                members[name] = ModuleTeacher(network, task=self.recipe.task)
+                members[name] = ModuleTeacher(network, task=self.task)
             if name not in members:
                 return None
         if not teacher_names(teaching):
@@ -252,7 +261,7 @@ class _Bench:
         if network is None or not self.is_real:
             return
         try:
-            self.models[stage.name] = stage.tried(network, self._example, self.recipe.task)
+            self.models[stage.name] = stage.tried(network, self._example, self.task)
         except InputError as error:
             del self.models[stage.name]
             key = "target" if isinstance(error, UnmetTargetError) else "model"
@@ -294,7 +303,7 @@ class _Bench:
         if not reads_layers or student is None:
             return
         if isinstance(stage.teacher, Average):
-            self._try(student, stage.teacher.of(student, self.recipe.task), term, path)
+            self._try(student, stage.teacher.of(student, self.task), term, path)
             return
         teacher = self._teacher(stage.teacher, _combine(stage))
         if teacher is not None or stage.teacher is None:
@@ -303,7 +312,7 @@ class _Bench:
     def _try(self, student: nn.Module, teacher: nn.Module | Teacher | None, term: Method, path: KeyPath) -> None:
         """Join two networks by one term."""
         try:
-            Distiller(student, teacher, term, example=self._example, task=self.recipe.task)
+            Distiller(student, teacher, term, example=self._example, task=self.task)
         except InputError as error:
             self.problems += [Problem((*path, *_blamed(term, line)), line) for line in str(error).splitlines()]
 
@@ -349,5 +358,8 @@ def _samples(recipe: Recipe) -> tuple[Any, tuple[str, ...], bool]:
         data = load_data(spec, task=recipe.task)
         inputs = next(iter(Loader(data.train, batch_size=2, shuffle=False))).inputs
         return inputs, data.classes, True
+    if spec.tokens is not None:
+        names = ("0", "1") if isinstance(spec.tokens, Tokenizer) else open_tokens(spec.tokens).names
+        return torch.zeros(2, spec.window or WINDOW, dtype=torch.int64), names, False
     height, width = spec.size or USUAL_SIZE
     return torch.zeros(2, spec.channels or 3, height, width), spec.classes or tuple(map(str, range(10))), False

@@ -96,13 +96,19 @@ def _grown(former: Manifest, wanted: Manifest, old: Samples, new: Samples) -> tu
 def _check_labels(old: Samples, new: Samples) -> None:
     places, absent = new.find(old.ids)
     now = new.targets[places]
-    other = ~absent & (now != old.targets) & (now != IGNORE_INDEX) & (old.targets != IGNORE_INDEX)
-    if other.any():
-        sample = int(other.nonzero()[0])
+    if now.shape[1:] != old.targets.shape[1:]:
         raise InputError(
-            f"{int(other.sum())} of {len(old)} recorded samples have another label now: sample {int(old.ids[sample])} "
-            f"had {int(old.targets[sample])}, now {int(now[sample])}. Expected the same data, with the classes in the "
-            "same order; record into another folder"
+            f"the recorded samples have labels of shape {tuple(old.targets.shape)}, they are of shape "
+            f"{tuple(new.targets.shape)} now; expected the same data. Record into another folder"
+        )
+    differ = (now != old.targets) & (now != IGNORE_INDEX) & (old.targets != IGNORE_INDEX)
+    other = differ & ~absent.view(-1, *[1] * (differ.ndim - 1))
+    if other.any():
+        place = tuple(other.nonzero()[0].tolist())
+        raise InputError(
+            f"{int(other.sum())} of {len(old)} recorded samples have another label now: sample "
+            f"{int(old.ids[place[0]])} had {int(old.targets[place])}, now {int(now[place])}. Expected the same data, "
+            "with the classes in the same order; record into another folder"
         )
 
 

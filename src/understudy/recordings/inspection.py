@@ -36,7 +36,7 @@ class SplitAnswers:
         views: in how many augmented views they were shown; 0: as they are.
         answers: how many rows could be read: one for each sample and view, in a whole recording.
         accuracy: fraction of the labelled rows whose likeliest class is the label, as they were shown; None without
-            a label, for mixes of two samples, and for answers with several positions.
+            a label, and for mixes of two samples.
         entropy: mean over all rows, in nats. Beside ``top`` all other classes count as one; None without a row.
         outside_top: mean probability of the classes that were not kept; None where all were.
         top1: how often each class was the likeliest, in the order of the manifest's classes.
@@ -191,7 +191,7 @@ class _Tally:
 
     def of_part(self, targets: Tensor) -> None:
         self.samples += len(targets)
-        self.labelled += int((targets != IGNORE_INDEX).sum())
+        self.labelled += int((targets != IGNORE_INDEX).unsqueeze(-1).flatten(1).any(1).sum())
 
     def read(self, shard: Shard, part: Part, targets: Tensor) -> None:
         """Count the rows of a shard that belong to a part."""
@@ -211,7 +211,7 @@ class _Tally:
         self.outside += float(shares[..., -1].sum(dtype=torch.float64)) if top is not None else 0.0
         counts = likeliest.flatten().bincount(minlength=classes)
         self.top1 = counts if not len(self.top1) else self.top1 + counts
-        if likeliest.ndim == 1 and not (mixed and self.manifest.views.mixes):
+        if likeliest.shape == labels.shape and not (mixed and self.manifest.views.mixes):
             known = labels != IGNORE_INDEX
             self.judged += int(known.sum())
             self.right += int((likeliest[known] == labels[known]).sum())

@@ -27,7 +27,7 @@ class Samples:
 
     Attributes:
         ids: int64 (N,), each once.
-        targets: int64 (N,), ``IGNORE_INDEX`` where there is no label.
+        targets: int64 (N,), or (N, positions) where each has a label; ``IGNORE_INDEX`` where there is none.
     """
 
     ids: Tensor
@@ -115,7 +115,7 @@ def read_samples(path: Path, count: int) -> Samples:
             f"{path} is damaged: its SHA-256 is not the one in its name. Record again, or take an intact copy"
         )
     targets = tensors.get("targets", torch.full_like(ids, IGNORE_INDEX))
-    if ids.dtype != torch.int64 or ids.ndim != 1 or targets.shape != ids.shape or len(ids) != count:
+    if ids.dtype != torch.int64 or ids.ndim != 1 or targets.shape[:1] != ids.shape or len(ids) != count:
         raise InputError(
             f"{path} holds ids {tuple(ids.shape)} {ids.dtype} and targets {tuple(targets.shape)}; expected int64, "
             f"({count},), as the manifest says"

@@ -14,12 +14,14 @@ from understudy.report.schema import Comparison, Gain, Row
 from understudy.report.wording import (
     METRICS,
     count,
+    gain_name,
     interval,
     metric_of,
     milliseconds,
     points,
     quality,
     quality_summary,
+    sentence,
     size,
     unit,
 )
@@ -220,7 +222,7 @@ def gain_chart(gain: Gain) -> Chart | None:
     return Chart(
         title="Gain of each seed",
         frame=box,
-        x_label=f"Student − control, {metric_of(gain.metric).label.lower()} ({each})",
+        x_label=f"{sentence(gain_name(gain.metric))}, {metric_of(gain.metric).label.lower()} ({each})",
         y_label="",
         x_ticks=axis.ticks(lambda value: points(gain.metric, value, sign=True), most=6),
         y_ticks=(),

@@ -6,8 +6,8 @@ import statistics
 
 from understudy.report.headline import comparison_headline
 from understudy.report.schema import Comparison, Evaluation, Gain, Note, Row, TeacherQuality
-from understudy.report.statistics import difference
-from understudy.report.wording import points, quality, unit
+from understudy.report.statistics import Difference, difference
+from understudy.report.wording import metric_of, points, quality, unit
 
 
 def comparisons(made: list[Row], evaluations: list[Evaluation]) -> list[Comparison]:
@@ -31,7 +31,7 @@ def _compare(student: Row, beside: list[Row], metric: str) -> Comparison:
     result = gain(student, control, metric) if control else None
     smaller = _ratio(teacher, student, "bytes") or _ratio(teacher, student, "params")
     faster = _faster(teacher, student)
-    below = difference(_by_seed(teacher, metric), _by_seed(student, metric)) if teacher else None
+    below = _better_by(_by_seed(teacher, metric), _by_seed(student, metric), metric) if teacher else None
     return Comparison(
         run=student.run,
         evaluation=student.evaluation,
@@ -52,9 +52,12 @@ def _compare(student: Row, beside: list[Row], metric: str) -> Comparison:
 
 
 def gain(student: Row, control: Row, metric: str) -> Gain | None:
-    """What the teacher was worth: student minus control, by seed. None when nothing can be compared."""
+    """What the teacher was worth, by seed: student minus control, or the reverse where lower is better.
+
+    None when nothing can be compared.
+    """
     first, second = (_by_seed(row, metric) for row in (student, control))
-    found = difference(first, second)
+    found = _better_by(first, second, metric)
     if found is None:
         return None
     common = first.keys() & second.keys()
@@ -70,6 +73,11 @@ def gain(student: Row, control: Row, metric: str) -> Gain | None:
         values=list(found.values),
         shown=found.interval is not None and found.interval[0] > 0,
     )
+
+
+def _better_by(first: dict[int, float], second: dict[int, float], metric: str) -> Difference | None:
+    """By how much one series of results is better than another."""
+    return difference(second, first) if metric_of(metric).lower_is_better else difference(first, second)
 
 
 def _by_seed(row: Row, metric: str) -> dict[int, float]:
@@ -93,13 +101,14 @@ def _control_of(student: Row, beside: list[Row], metric: str) -> Row | None:
 
 def _teacher_quality(teacher: Row, control: Row | None, metric: str) -> TeacherQuality:
     reached = teacher.metrics[metric]
+    sign = -1 if metric_of(metric).lower_is_better else 1
     return TeacherQuality(
         teacher=teacher.name,
         metric=metric,
         mean=reached.mean,
         std=reached.std,
         n=reached.n,
-        above_control=reached.mean - control.metrics[metric].mean if control else None,
+        above_control=sign * (reached.mean - control.metrics[metric].mean) if control else None,
     )
 
 
@@ -146,9 +155,10 @@ def _teacher_notes(comparison: Comparison, student: Row) -> list[str]:
         return [f"the teacher of {comparison.student!r} was not evaluated"] if student.teacher is not None else []
     if teacher.above_control is not None and teacher.above_control <= 0:
         less = f"{points(teacher.metric, -teacher.above_control)} {unit(teacher.metric, teacher.above_control)}"
+        place = "behind" if metric_of(teacher.metric).lower_is_better else "below"
         return [
-            f"the teacher reaches {quality(teacher.metric, teacher.mean)}, {less} below the control: a student cannot "
-            "be expected to gain from it; train a better teacher"
+            f"the teacher reaches {quality(teacher.metric, teacher.mean)}, {less} {place} the control: a student "
+            "cannot be expected to gain from it; train a better teacher"
         ]
     return []
 

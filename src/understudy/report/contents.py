@@ -67,7 +67,7 @@ def conditions(report: Report) -> list[str]:
             stage = f" (stage {evaluation.name})" if len(run.evaluations) > 1 else ""
             sentences.append(
                 f"{where}{metric_of(evaluation.metric).label} on the {evaluation.split} split, "
-                f"{evaluation.samples:,} samples, {_over(evaluation.seeds)}{stage}."
+                f"{evaluation.samples:,} {evaluation.counted}, {_over(evaluation.seeds)}{stage}."
             )
     return list(dict.fromkeys([*sentences, *_latency_conditions(report), *_simulated(report)]))
 
@@ -156,7 +156,7 @@ def metric_lines(rows: list[Row]) -> list[MetricLine]:
             "Latency, nine calls in ten within",
             [milliseconds(row.latency.p90_ms if row.latency else None) for row in rows],
         ),
-        ("Throughput", [f"{count(row.throughput)} /s" if row.throughput else "–" for row in rows]),
+        ("Throughput", [_throughput(row) for row in rows]),
         ("Peak memory", [size(row.peak_memory_bytes) for row in rows]),
     )
     lines += [MetricLine(name, [(text, []) for text in texts]) for name, texts in costs if set(texts) != {"–"}]
@@ -173,3 +173,9 @@ def _each(name: str, summary: Summary | None, rows: list[Row]) -> list[str]:
         quality(name, value) if len(seeds) == summary.n else f"seed {seed}: {quality(name, value)}"
         for seed, value in pairs
     ]
+
+
+def _throughput(row: Row) -> str:
+    if not row.throughput:
+        return "–"
+    return f"{count(row.throughput)} {'' if row.counted == 'samples' else f'{row.counted} '}/s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from understudy.report.schema import Comparison, Gain, Row, Run, Status
 from understudy.report.statistics import Difference
-from understudy.report.wording import gain_points, numbered, points, quality, times, unit
+from understudy.report.wording import gain_points, metric_of, numbered, points, quality, times, unit
 
 SAME = 0.05
 """Sizes and times within 5 % of each other are called the same."""
@@ -33,7 +33,7 @@ def comparison_headline(
     Args:
         smaller: teacher's size over student's.
         faster: teacher's latency over student's.
-        below_teacher: teacher minus student in ``metric``; None without a teacher.
+        below_teacher: by how much the teacher is better in ``metric``; None without a teacher.
         metric: name of the headline metric.
         gain: student against control; None without a control.
         student: the student's row.
@@ -107,11 +107,12 @@ def beside_teacher(metric: str, below: float, interval: tuple[float, float] | No
 
     Args:
         metric: what is compared.
-        below: teacher minus student.
+        below: by how much the teacher is better.
         interval: 95 % interval of ``below``, if there is one.
     """
     amount = points(metric, abs(below))
     by_chance = interval is not None and interval[1] >= 0
     if float(amount) == 0 or (below < 0 and by_chance):
         return "level with the teacher"
-    return f"{amount} {unit(metric, below)} {'below' if below > 0 else 'above'} the teacher"
+    places = ("behind", "ahead of") if metric_of(metric).lower_is_better else ("below", "above")
+    return f"{amount} {unit(metric, below)} {places[below <= 0]} the teacher"

@@ -18,6 +18,7 @@ from understudy.report.layers import LAYER_HEADERS, layer_cells, layer_condition
 from understudy.report.schema import Comparison, Report, Row, Run
 from understudy.report.wording import (
     duration,
+    gain_name,
     interval,
     metric_of,
     points,
@@ -102,7 +103,7 @@ def _gains(report: Report) -> list[str]:
         blocks.append(f"{escape(_about(comparison, report) + sentence(gain_sentence(result)))}{ends}.")
         if heads:
             shown = [points(result.metric, value, sign=True) for value in result.values]
-            per = f"{label}, student − control ({unit(result.metric, 0)})"
+            per = f"{label}, {gain_name(result.metric)} ({unit(result.metric, 0)})"
             blocks.append(_grid(heads, [[per, *shown]], left=1))
     return blocks
 

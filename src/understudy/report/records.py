@@ -125,6 +125,7 @@ class EvaluationFile(_Record):
     schema_version: Literal[1] = Field(alias="schema")
     split: str
     samples: int
+    counted: str = "samples"
     classes: list[str] = []
     metric: str
     rows: list[RowFile]

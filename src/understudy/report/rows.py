@@ -52,6 +52,7 @@ def evaluations(found: Evaluated) -> list[Evaluation]:
             name=name,
             split=first.split,
             samples=first.samples,
+            counted=first.counted,
             classes=first.classes,
             metric=first.metric,
             seeds=sorted(seeds),
@@ -73,7 +74,8 @@ def rows(run: str, found: Evaluated) -> list[Row]:
                 for row in file.rows
                 if (row.name, row.role) == (name, role)
             }
-            made.append(_row(run, evaluation, _trained_apart(files, role)))
+            counted = next(iter(seeds.values())).counted
+            made.append(_row(run, evaluation, _trained_apart(files, role), counted))
     return made
 
 
@@ -85,7 +87,7 @@ def _trained_apart(files: dict[int, RowFile], role: str) -> dict[int, RowFile]:
     return files
 
 
-def _row(run: str, evaluation: str, files: dict[int, RowFile]) -> Row:
+def _row(run: str, evaluation: str, files: dict[int, RowFile], counted: str) -> Row:
     first = next(iter(files.values()))
     latency = _latency(list(files.values()))
     return Row(
@@ -107,6 +109,7 @@ def _row(run: str, evaluation: str, files: dict[int, RowFile]) -> Row:
         latency_ms=latency.median_ms if latency else None,
         latency=latency,
         throughput=_median(row.throughput for row in files.values()),
+        counted=counted,
         peak_memory_bytes=_whole(row.peak_memory_bytes for row in files.values()),
     )
 

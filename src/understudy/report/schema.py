@@ -83,7 +83,9 @@ class Row(Part):
     latency: Latency | None
     """The latency with its conditions."""
     throughput: float | None
-    """Samples per second, large batches."""
+    """Samples per second, or of what is counted in their place, large batches."""
+    counted: str = "samples"
+    """What qualities and throughput are over, such as tokens."""
     peak_memory_bytes: int | None
     """Peak memory of inference in bytes."""
 
@@ -127,7 +129,8 @@ class TeacherQuality(Part):
     n: int
     """How many seeds."""
     above_control: float | None
-    """Teacher minus control; at or below 0 there was nothing to learn from it. Null without a control."""
+    """By how much the teacher is better than the control; at or below 0 there was nothing to learn from it.
+    Null without a control."""
 
 
 class Comparison(Part):
@@ -152,7 +155,7 @@ class Comparison(Part):
     faster: float | None
     """Teacher's latency over student's; null when the two were measured under different conditions."""
     below_teacher: float | None
-    """Teacher minus student in the headline metric; below 0 the student is better."""
+    """By how much the teacher is better in the headline metric; below 0 the student is better."""
     below_teacher_ci95: tuple[float, float] | None
     """95 % t interval of `below_teacher` over the seeds; null for one seed."""
     teacher_quality: TeacherQuality | None
@@ -234,7 +237,9 @@ class Evaluation(Part):
     split: str
     """The split that the models were evaluated on."""
     samples: int
-    """Samples in it."""
+    """Samples in it, or what is counted in their place."""
+    counted: str = "samples"
+    """What qualities are over: samples, or such as tokens."""
     classes: list[str]
     """Names of the classes, in order."""
     metric: str

@@ -16,11 +16,15 @@ class Metric:
         label: its name in words.
         fraction: whether it is a share, shown as a percentage; differences are percentage points.
         unit: unit of a metric that is not a share.
+        decimals: of a metric that is not a share; three significant digits when not given.
+        lower_is_better: whether a smaller value is the better one; differences are then gains if the value fell.
     """
 
     label: str
     fraction: bool = False
     unit: str = ""
+    lower_is_better: bool = False
+    decimals: int | None = None
 
 
 METRICS = {
@@ -29,10 +33,13 @@ METRICS = {
     "precision": Metric("Precision", fraction=True),
     "recall": Metric("Recall", fraction=True),
     "f1": Metric("F1", fraction=True),
-    "calibration_error": Metric("Calibration error", fraction=True),
+    "calibration_error": Metric("Calibration error", fraction=True, lower_is_better=True),
+    "bits": Metric("Bits per token", unit="bits", lower_is_better=True, decimals=3),
+    "perplexity": Metric("Perplexity", lower_is_better=True),
     "agreement": Metric("Agreement with teacher", fraction=True),
-    "kl_from_teacher": Metric("KL from teacher", unit="nats"),
-    "errors": Metric("Errors"),
+    "kl_from_teacher": Metric("KL from teacher", unit="nats", lower_is_better=True),
+    "kl_to_teacher": Metric("KL to teacher", unit="nats", lower_is_better=True),
+    "errors": Metric("Errors", lower_is_better=True),
     "samples": Metric("Samples"),
 }
 
@@ -49,7 +56,8 @@ def quality(name: str, value: float | None, *, decimals: int | None = None) -> s
     metric = metric_of(name)
     if metric.fraction:
         return f"{100 * value:.{2 if decimals is None else decimals}f} %"
-    return f"{_plain(value)} {metric.unit}".strip()
+    shown = _plain(value) if metric.decimals is None else f"{value:.{metric.decimals}f}"
+    return f"{shown} {metric.unit}".strip()
 
 
 def quality_summary(name: str, summary: Summary | None) -> str:
@@ -62,6 +70,7 @@ def quality_summary(name: str, summary: Summary | None) -> str:
     if metric.fraction:
         return f"{100 * summary.mean:.2f} ± {100 * summary.std:.2f} %"
     digits = max(0, _digits(summary.std) - 1) if summary.std else _digits(summary.mean)
+    digits = digits if metric.decimals is None else metric.decimals
     return f"{summary.mean:,.{digits}f} ± {summary.std:,.{digits}f} {metric.unit}".strip()
 
 
@@ -75,7 +84,9 @@ def unit(name: str, value: float) -> str:
 
 def points(name: str, value: float, *, sign: bool = False, decimals: int | None = None) -> str:
     """A difference between two values of a metric, without its unit: ``"+1.8"``."""
-    scaled = 100 * value if metric_of(name).fraction else value
+    metric = metric_of(name)
+    scaled = 100 * value if metric.fraction else value
+    decimals = metric.decimals if metric.decimals is not None else decimals
     digits = _decimals(scaled) if decimals is None else decimals
     text = f"{scaled:+.{digits}f}" if sign else f"{scaled:.{digits}f}"
     return text.replace("-", "−") if float(text) != 0 else text.lstrip("+-")
@@ -103,6 +114,11 @@ def interval(gain: Gain) -> str:
         return ""
     low, high = (points(gain.metric, end, sign=True) for end in gain.ci95)
     return f"{low} to {high} {unit(gain.metric, math.inf)}"
+
+
+def gain_name(metric: str) -> str:
+    """What a gain is the difference of: ``"student − control"``, so that above 0 is better."""
+    return "control − student" if metric_of(metric).lower_is_better else "student − control"
 
 
 def times(ratio: float) -> str:

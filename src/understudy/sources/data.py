@@ -21,13 +21,19 @@ from understudy.sources.labels import Labels, class_names, targets
 from understudy.sources.opening import local_path, open_splits
 from understudy.sources.selection import chosen
 from understudy.sources.splits import Amount, Split
-from understudy.sources.tables import find_columns, read_inputs, read_labels
+from understudy.sources.tables import find_columns, read_inputs, read_labels, read_texts
 from understudy.sources.texts import Texts
+from understudy.sources.windows import RunningTokens, read_windows
 from understudy.spec import Spec
 from understudy.tasks.task import Task
 
 MEMORY_BYTES = 2 * 1024**3
 """Images of a split that would take more than this, decoded, stay encoded."""
+
+RUNNING = "causal_language_model"
+"""The kind of task that reads running texts."""
+WINDOW = 256
+"""Tokens that are read together when nobody says how many."""
 
 _VALIDATION, _TEST = 11, 12
 """What is carved, so that the two choices are independent."""
@@ -46,7 +52,7 @@ class DataSpec(Spec):
 
     source: str
     """A data set on the Hugging Face hub, a folder (of images by class, or of parquet, csv or json files), a file
-    (.parquet, .csv, .json, .npz), or ``sklearn/digits``, which needs no download."""
+    (.parquet, .csv, .json, .npz, .txt), or ``sklearn/digits``, which needs no download."""
     config: str | None = None
     """Which configuration, for data sets on the hub that have several."""
     train: str = "train"
@@ -72,6 +78,11 @@ class DataSpec(Spec):
     """1: images become grey; 3: they become RGB."""
     classes: tuple[str, ...] | None = None
     """The names of the classes, in order, as you expect them; refused if the data has others."""
+    tokens: Annotated[RunningTokens, Field(discriminator="kind")] | None = None
+    """For language models: the tokens that all models of the run read and predict, `{kind: bytes}` or
+    `{kind: tokenizer, path: …}`."""
+    window: Annotated[int, Field(ge=2)] | None = None
+    """For language models: how many tokens are read together; 256 when not given."""
 
 
 @final
@@ -83,8 +94,9 @@ class DataSet:
         train: to learn from.
         validation: to select on.
         test: to report on.
-        classes: names of the classes, in the order of the targets.
+        classes: names of the classes, in the order of the targets; of language models the tokens.
         fingerprint: a hash of all content and of which sample is in which split.
+        tokens: what was made of running texts; None for all other data.
     """
 
     train: Split
@@ -92,6 +104,7 @@ class DataSet:
     test: Split
     classes: tuple[str, ...]
     fingerprint: str
+    tokens: RunningTokens | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +135,13 @@ def load_data(spec: DataSpec, *, task: Task, memory_bytes: int = MEMORY_BYTES) -
             cannot be reached, columns or splits that are missing or unclear, images of different sizes or modes,
             values that are not finite, labels out of range, classes that are not as expected, an empty split.
     """
+    if task.kind == RUNNING:
+        return _running(spec, task)
+    if spec.tokens is not None or spec.window is not None:
+        raise InputError(
+            f"`tokens` and `window` are of running texts, for task: {RUNNING}; in task {task.kind} each model has its "
+            "own tokens, in its `preprocess`"
+        )
     source = _open(spec, task, memory_bytes)
     names = _roles(spec, source.names)
     parts = {role: source.read(name) for role, name in names.items()}
@@ -136,6 +156,42 @@ def load_data(spec: DataSpec, *, task: Task, memory_bytes: int = MEMORY_BYTES) -
     train, validation, test = (splits[role] for role in ("train", "validation", "test"))
     digests = [part.digest for part in parts.values()]
     return DataSet(train, validation, test, classes, _fingerprint(classes, digests, (train, validation, test)))
+
+
+def _running(spec: DataSpec, task: Task) -> DataSet:
+    """The data of a language model: windows of running texts."""
+    tokens = _tokens(spec)
+    tables = open_splits(spec.source, spec.config)
+    names = _roles(spec, tuple(tables))
+    texts = {role: read_texts(tables[name], spec.inputs, task, name) for role, name in names.items()}
+    classes, windows = read_windows(texts, tokens, spec.window or WINDOW)
+    splits: dict[str, Split] = {}
+    offset = 0
+    for role, part in windows.items():
+        ids = torch.arange(offset, offset + len(part.inputs))
+        splits[role] = Split(part.inputs, part.targets, ids, classes, names[role])
+        offset += len(ids)
+    digests = [content_digest(part.inputs) for part in windows.values()]
+    _carve_end(splits, "test", spec.carve_test)
+    _carve_end(splits, "validation", spec.carve)
+    train, validation, test = (splits[role] for role in ("train", "validation", "test"))
+    fingerprint = _fingerprint(classes, digests, (train, validation, test))
+    return DataSet(train, validation, test, classes, fingerprint, tokens)
+
+
+def _tokens(spec: DataSpec) -> RunningTokens:
+    """What is made of running texts; data that are none are refused."""
+    if spec.source == "sklearn/digits" or spec.source.lower().endswith(".npz"):
+        raise InputError(f"{spec.source} holds no texts; expected a .txt file, a folder of them, or a table of texts")
+    unfit = [name for name in ("label", "size", "channels", "classes") if getattr(spec, name) is not None]
+    if unfit:
+        raise InputError(f"`{unfit[0]}` says nothing of running texts, whose labels are their own tokens; leave it out")
+    if spec.tokens is None:
+        raise InputError(
+            "`tokens` is missing: what the models of this run read and predict; expected {kind: bytes}, or "
+            "{kind: tokenizer, path: …} with the tokenizer of the teacher"
+        )
+    return spec.tokens
 
 
 def _open(spec: DataSpec, task: Task, memory_bytes: int) -> _Source:
@@ -210,6 +266,20 @@ def _carve(splits: dict[str, Split], role: str, amount: int | float, key: tuple[
         raise InputError(f"`{what}: {amount}` takes all labelled samples; none of {len(train):,} is left to train on")
     splits[role] = replace(train.select(taken), name=role)
     splits["train"] = train.select(left.nonzero().flatten())
+
+
+def _carve_end(splits: dict[str, Split], role: str, amount: int | float) -> None:
+    """Move the last windows of the training split into a new one, unless the data has it; neighbours stay together."""
+    if role in splits:
+        return
+    train = splits["train"]
+    what = "carve" if role == "validation" else "carve_test"
+    count = amount if isinstance(amount, int) else max(1, round(amount * len(train)))
+    if count >= len(train):
+        raise InputError(f"`{what}: {amount}` takes all {len(train):,} windows; none is left to train on")
+    places = torch.arange(len(train))
+    splits[role] = replace(train.select(places[-count:]), name=role)
+    splits["train"] = train.select(places[:-count])
 
 
 def _fingerprint(classes: tuple[str, ...], digests: list[str], splits: tuple[Split, ...]) -> str:

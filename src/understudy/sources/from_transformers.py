@@ -1,4 +1,4 @@
-"""Classifiers of transformers."""
+"""Classifiers and language models of transformers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from understudy.tokenizing import tokenization_of
 _HEADS = {
     "image_classification": "AutoModelForImageClassification",
     "sequence_classification": "AutoModelForSequenceClassification",
+    "causal_language_model": "AutoModelForCausalLM",
 }
-_OF_TEXTS = "sequence_classification"
+_OF_TEXTS, _OF_TOKENS = "sequence_classification", "causal_language_model"
 _NOT_ARCHITECTURE = ("architectures", "dtype", "id2label", "label2id", "model_type", "transformers_version")
 
 
@@ -112,6 +113,8 @@ def _fresh(spec: TransformersModel, *, classes: int, inputs: Any) -> nn.Module:
     if isinstance(inputs, Tensor) and inputs.ndim == 4 and "image_size" in fields:
         height, width = inputs.shape[-2:]
         arguments["image_size"] = height if height == width else (height, width)
+    if spec.head == _OF_TOKENS:
+        arguments |= {"vocab_size": classes, "use_cache": False}
     arguments |= spec.arguments
 
     def build() -> nn.Module:
@@ -127,8 +130,9 @@ def _saved(spec: TransformersModel, *, classes: int) -> tuple[nn.Module, Preproc
     with _reaching(spec, what), _quiet(transformers):
         config = transformers.AutoConfig.from_pretrained(spec.name)
         _check_fields(spec, config)
-        other_head = config.num_labels != classes
-        labels = {"num_labels": classes} if other_head else {}
+        language = spec.head == _OF_TOKENS  # its outputs are its tokens, and stay
+        other_head = not language and config.num_labels != classes
+        labels = {"use_cache": False} if language else {"num_labels": classes} if other_head else {}
         model, info = getattr(transformers, _HEADS[spec.head]).from_pretrained(
             spec.name,
             **spec.arguments,

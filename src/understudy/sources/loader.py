@@ -29,7 +29,7 @@ Transform = Callable[[Tensor], Tensor]
 
 @final
 class Loader:
-    """Batches of a split: images as float32 in [0, 1], vectors as they are, texts as bytes, padded with zeros.
+    """Batches of a split: images as float32 in [0, 1], vectors and tokens as they are, texts as bytes before zeros.
 
     A set in memory is read by whole chunks, without any work per sample; images that stay encoded are decoded
     by worker processes. Both give the same batches. With several processes each takes its contiguous part of the
@@ -173,7 +173,8 @@ class _Reader(Dataset[Batch]):
 
     def _batch(self, fields: dict[str, Tensor]) -> Batch:
         changed = self._views is not None or self._transform is not None
-        inputs = fields["inputs"] if isinstance(self._split.inputs, Texts) else _as_float(fields["inputs"])
+        texts = isinstance(self._split.inputs, Texts)
+        inputs = fields["inputs"] if texts else _in_unit_range(fields["inputs"])
         return Batch(**fields | {"inputs": inputs}, view=self._view if changed else None)
 
     def _batches_at_once(self, parts: tuple[Tensor, ...]) -> int:
@@ -217,8 +218,9 @@ class _Reader(Dataset[Batch]):
         return self._by_label.index_select(0, labelled * self._unlabelled + drawn)
 
 
-def _as_float(inputs: Tensor) -> Tensor:
-    return inputs if inputs.is_floating_point() else inputs.float().div_(255)  # in one go is much slower
+def _in_unit_range(inputs: Tensor) -> Tensor:
+    """Bytes of images as floats; numbers and tokens stay what they are."""
+    return inputs.float().div_(255) if inputs.dtype == torch.uint8 else inputs  # in one go is much slower
 
 
 def _transformed(inputs: Tensor, ids: Tensor, transform: Transform, key: tuple[int, ...]) -> Tensor:

@@ -69,15 +69,15 @@ class TimmModel(_Buildable):
 
 @final
 class TransformersModel(_Buildable):
-    """A classifier of transformers: a saved one by ``name``, or a fresh one by ``config``."""
+    """A classifier or language model of transformers: a saved one by ``name``, or a fresh one by ``config``."""
 
     source: Literal["transformers"] = "transformers"
     name: str | None = None
     """A folder with ``config.json`` and ``model.safetensors``, or an id on the hub."""
     config: str | None = None
     """The type of a fresh model with random weights, such as ``vit``; ``arguments`` are fields of its configuration."""
-    head: Literal["image_classification", "sequence_classification"] = "image_classification"
-    """What the model ends in; that of `task: text_classification` is a sequence classifier anyway."""
+    head: Literal["image_classification", "sequence_classification", "causal_language_model"] = "image_classification"
+    """What the model ends in; in the tasks `text_classification` and `causal_language_model` that is clear anyway."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> TransformersModel:

@@ -14,7 +14,7 @@ from understudy.files import neighbours
 if TYPE_CHECKING:
     import datasets
 
-_BUILDERS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json"}
+_BUILDERS = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text"}
 _TIMEOUT_S = 5.0
 _NETWORK_REMEDY = "check the name and the network, or download it and give the path of its folder"
 
@@ -35,7 +35,9 @@ def local_path(source: str) -> Path | None:
 
 
 def open_splits(source: str, config: str | None) -> dict[str, datasets.Dataset]:
-    """Open a hub id, a folder, or a parquet, csv or json file; what ``datasets`` keeps of it is reused.
+    """Open a hub id, a folder, or a parquet, csv, json or text file; what ``datasets`` keeps of it is reused.
+
+    A text file is one row with all of it, in a column ``text``.
 
     Args:
         source: as the user wrote it.
@@ -75,9 +77,12 @@ def _open_path(path: Path, config: str | None) -> datasets.DatasetDict | dataset
             raise InputError(
                 f"{path} has an ending that is not known; expected {', '.join((*_BUILDERS, '.npz'))}, or a folder"
             )
-        return datasets.load_dataset(builder, data_files=str(path))
+        whole = {"sample_by": "document"} if builder == "text" else {}
+        return datasets.load_dataset(builder, data_files=str(path), **whole)
     if any((path / name).exists() for name in ("dataset_dict.json", "dataset_info.json")):
         return datasets.load_from_disk(str(path))
+    if next(path.glob("*.txt"), None) is not None:
+        return datasets.load_dataset("text", data_dir=str(path), sample_by="document")
     return datasets.load_dataset(str(path), config)
 
 

@@ -31,8 +31,8 @@ class Split:
 
     Attributes:
         inputs: images, uint8 or float in [0, 1], (N, channels, height, width); or vectors, float32 (N, features);
-            or :class:`LazyImages`; or :class:`~understudy.sources.texts.Texts`.
-        targets: int64 (N,), ``IGNORE_INDEX`` where a sample has no label.
+            or :class:`LazyImages`; or :class:`~understudy.sources.texts.Texts`; or tokens, int64 (N, tokens).
+        targets: int64 (N,), of tokens (N, tokens); ``IGNORE_INDEX`` where there is no label.
         ids: int64 (N,), unique in the whole data set, the same in every run.
         classes: names of the classes, in the order of the targets; also of those that no sample has.
         name: how the source calls it, or ``validation`` and ``test`` for what was carved out.
@@ -60,12 +60,19 @@ class Split:
     @property
     def noun(self) -> str:
         """What the samples are called in a sentence."""
+        if self.targets.ndim > 1:
+            return "windows"
         return "images" if self.images else "texts" if isinstance(self.inputs, Texts) else "samples"
+
+    @property
+    def known(self) -> Tensor:
+        """Bool (N,): which samples have a label, of their own or at one of their positions."""
+        return _grouped(self.targets) != IGNORE_INDEX
 
     @property
     def labelled(self) -> int:
         """How many samples have a label."""
-        return int((self.targets != IGNORE_INDEX).sum())
+        return int(self.known.sum())
 
     def gather(self, indices: Tensor) -> Tensor:
         """The inputs of some samples, in the type in which they are held.
@@ -150,11 +157,11 @@ class Subset(Spec):
         if not len(kept):
             raise InputError(f"no sample of split {split.name!r} is left: {self._filter(split.classes)}")
         if self.samples is not None:
-            targets, ids = split.targets[kept], split.ids[kept]
-            kept = kept[chosen(targets, ids, self.samples, (seed, _SAMPLES), what="samples")]
+            groups, ids = _grouped(split.targets[kept]), split.ids[kept]
+            kept = kept[chosen(groups, ids, self.samples, (seed, _SAMPLES), what="samples")]
         targets = split.targets[kept]
         if self.labels is not None:
-            labelled = chosen(targets, split.ids[kept], self.labels, (seed, _LABELS), what="labels")
+            labelled = chosen(_grouped(targets), split.ids[kept], self.labels, (seed, _LABELS), what="labels")
             limited = torch.full_like(targets, IGNORE_INDEX)
             limited[labelled] = targets[labelled]
             targets = limited
@@ -167,16 +174,18 @@ class Subset(Spec):
             InputError: as :meth:`Split.subset` does.
         """
         targets, kept = self.apply(split, 0)
-        counts = targets[targets != IGNORE_INDEX].unique(return_counts=True)[1]
+        groups = _grouped(targets)
+        counts = groups[groups != IGNORE_INDEX].unique(return_counts=True)[1]
         labelled, all_of_them = int(counts.sum()), len(kept) == len(split)
         noun, kept_classes = split.noun, self._filter(split.classes)
+        per_class = _per_class(counts) if targets.ndim == 1 else ""
         conditions = f" ({kept_classes})" if kept_classes else ""
         if all_of_them and labelled < len(kept):
-            return f"{labelled:,} of {len(split):,} {noun} are labelled{_per_class(counts)}"
+            return f"{labelled:,} of {len(split):,} {noun} are labelled{per_class}"
         samples = f"{len(split):,} {noun}" if all_of_them else f"{len(kept):,} of {len(split):,} {noun}{conditions}"
         if labelled == len(kept):
             return f"{samples}, all labelled"
-        return f"{samples}; {labelled:,} of them are labelled{_per_class(counts)}"
+        return f"{samples}; {labelled:,} of them are labelled{per_class}"
 
     def _filter(self, classes: tuple[str, ...]) -> str:
         names = self.only_classes if self.only_classes is not None else self.exclude_classes
@@ -190,10 +199,25 @@ class Subset(Spec):
         names = self.only_classes if self.only_classes is not None else self.exclude_classes
         if names is None:
             return torch.ones(len(split), dtype=torch.bool)
+        if split.targets.ndim > 1:
+            raise InputError(
+                "`only_classes` and `exclude_classes` choose samples by their class, and windows have none"
+            )
         field = "exclude_classes" if self.only_classes is None else "only_classes"
         indices = [_class_index(name, split.classes, field) for name in names]
         among = torch.isin(split.targets, torch.tensor(indices, dtype=torch.int64))
         return among if self.only_classes is not None else ~among & (split.targets != IGNORE_INDEX)
+
+
+def _grouped(targets: Tensor) -> Tensor:
+    """Of each sample the class by which it is chosen, int64 (N,): those with a label at each position are one class.
+
+    Args:
+        targets: (N,), or (N, positions).
+    """
+    if targets.ndim == 1:
+        return targets
+    return torch.where((targets != IGNORE_INDEX).any(1), 0, IGNORE_INDEX)
 
 
 def _per_class(counts: Tensor) -> str:

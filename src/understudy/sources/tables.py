@@ -63,9 +63,7 @@ def find_columns(
     """
     import datasets
 
-    for name in (*((inputs,) if isinstance(inputs, str) else inputs or ()), *((label,) if label else ())):
-        if name not in features:
-            raise InputError(f"there is no column {name!r}{nearest(name, features)}; {_columns(features)}")
+    _check_names(features, (*((inputs,) if isinstance(inputs, str) else inputs or ()), *((label,) if label else ())))
     if label is None:
         named = [name for name in features if name in _LABELS]
         classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
@@ -102,7 +100,7 @@ def read_inputs(
     if not len(split):
         raise InputError(f"split {name!r} is empty; expected at least one sample")
     if columns.texts:
-        texts = _texts(split, columns.inputs[0], name)
+        texts = Texts.of(_present(split, columns.inputs[0], name))
         return texts, content_digest(torch.cat([texts.lengths.view(torch.uint8), texts.content]))
     if not columns.images:
         inputs = as_inputs(_numbers(split, columns.inputs, name), task, name)
@@ -148,17 +146,47 @@ def _only_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | Non
 
 
 def _of_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str) -> Columns:
+    return Columns(
+        (_text_column(features, inputs, label, task="text_classification"),), label, images=False, texts=True
+    )
+
+
+def _text_column(
+    features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str | None, *, task: str
+) -> str:
     if not inputs:
         texts = [name for name, feature in features.items() if name != label and _textual(feature)]
         inputs = _only([name for name in texts if name in _TEXTS] or texts, "inputs", features)
     name, *others = (inputs,) if isinstance(inputs, str) else inputs
     if others or not _textual(features[name]):
         wrong = f"`inputs` names {1 + len(others)} columns" if others else f"column {name!r} does not hold texts"
-        raise InputError(f"{wrong}; task 'text_classification' reads one column of texts. {_columns(features)}")
-    return Columns((name,), label, images=False, texts=True)
+        raise InputError(f"{wrong}; task {task!r} reads one column of texts. {_columns(features)}")
+    return name
 
 
-def _texts(split: datasets.Dataset, column: str, name: str) -> Texts:
+def read_texts(split: datasets.Dataset, inputs: str | tuple[str, ...] | None, task: Task, name: str) -> list[str]:
+    """The texts of a split that has no labels.
+
+    Args:
+        split: as ``datasets`` opened it.
+        inputs: the column that the user names; None: the only one of texts, or one with a usual name.
+        task: what they are for.
+        name: of the split, for messages.
+
+    Raises:
+        InputError: when no column or several could be meant, or a text is missing.
+    """
+    _check_names(split.features, (inputs,) if isinstance(inputs, str) else inputs or ())
+    return _present(split, _text_column(split.features, inputs, None, task=task.kind), name)
+
+
+def _check_names(features: Mapping[str, Any], names: Sequence[str]) -> None:
+    for name in names:
+        if name not in features:
+            raise InputError(f"there is no column {name!r}{nearest(name, features)}; {_columns(features)}")
+
+
+def _present(split: datasets.Dataset, column: str, name: str) -> list[str]:
     values = split.with_format("arrow")[:][column].to_pylist()
     missing = [str(row) for row, value in enumerate(values) if value is None]
     if missing:
@@ -166,7 +194,7 @@ def _texts(split: datasets.Dataset, column: str, name: str) -> Texts:
             f"{len(missing):,} samples of split {name!r} have no {column}: samples {listing(missing)}; expected texts, "
             "which may be empty. In a csv file an empty cell, NA or null is no text; parquet and json tell them apart"
         )
-    return Texts.of(values)
+    return values
 
 
 def _textual(feature: Any) -> bool:

@@ -8,10 +8,12 @@ from understudy.tasks.classification import Classification, ImageClassification,
 from understudy.tasks.language import CausalLanguageModel
 from understudy.tasks.task import Task
 
-TASKS: tuple[type[Task], ...] = (Classification, ImageClassification, TextClassification)
+TASKS: tuple[type[Task], ...] = (Classification, ImageClassification, TextClassification, CausalLanguageModel)
 """All tasks that a recipe can name."""
 
-AnyTask = Annotated[Classification | ImageClassification | TextClassification, Field(discriminator="kind")]
+AnyTask = Annotated[
+    Classification | ImageClassification | TextClassification | CausalLanguageModel, Field(discriminator="kind")
+]
 
 __all__ = [
     "TASKS",

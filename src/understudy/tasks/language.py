@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
 import torch
 from pydantic import Field
@@ -38,12 +38,24 @@ class CausalLanguageModel(Task):
         ([[6, 7, -100]], [[True, True, False]])
     """
 
+    counted: ClassVar[str] = "tokens"
     kind: Literal["causal_language_model"] = "causal_language_model"
-    metric: Literal["accuracy"] = "accuracy"
-    """How often the likeliest token is the next one."""
+    metric: Literal["bits", "perplexity", "accuracy"] = "bits"
+    """What selects and what reports begin with: bits per token (of characters or bytes: bits per character or byte),
+    the perplexity, or how often the likeliest token is the next one."""
     vocabulary: Annotated[int, Field(ge=1)] | None = None
     """How many tokens there really are, where models have room for more (sizes that were rounded up): logits beyond
-    them are left out, so that two models with one tokenizer and different room can be compared."""
+    them are left out, so that two models with one tokenizer and different room can be compared. In a recipe it is
+    known from `data.tokens`."""
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Of bits and perplexity."""
+        return self.metric != "accuracy"
+
+    def of_classes(self, count: int) -> CausalLanguageModel:
+        """The same with a vocabulary, unless it has one."""
+        return self if self.vocabulary is not None else self.model_copy(update={"vocabulary": count})
 
     def batch(self, raw: Any) -> Batch:
         """Accept a mapping with ``input_ids``, and if need be ``attention_mask`` and ``labels``; or the tokens alone.
@@ -73,7 +85,7 @@ class CausalLanguageModel(Task):
             InputError: when the output is not (batch, tokens, vocabulary), or the vocabulary is smaller than said.
         """
         logits = logits_of(call_network(model, batch.inputs))
-        expected = batch.inputs[_TOKENS].shape
+        expected = (batch.inputs if isinstance(batch.inputs, Tensor) else batch.inputs[_TOKENS]).shape
         if logits.ndim != 3 or logits.shape[:2] != expected:
             raise InputError(
                 f"the model returned logits of shape {tuple(logits.shape)}, expected one row for each token: "
@@ -105,6 +117,8 @@ class CausalLanguageModel(Task):
 
     def example(self, inputs: Any, count: int) -> Any:
         """The first ``count`` samples."""
+        if isinstance(inputs, Tensor):
+            return inputs[:count]
         return {name: value[:count] for name, value in inputs.items()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -22,9 +22,21 @@ class Task(Spec):
     Everything above (distiller, engine, methods) sees only :class:`Batch` and :class:`Knowledge`.
     """
 
+    counted: ClassVar[str] = "samples"
+    """What the positions are that metrics are over: samples, or what each sample has several of."""
+
     kind: str
     metric: str
-    """Name of the headline metric in :meth:`metrics`; higher is better."""
+    """Name of the headline metric in :meth:`metrics`."""
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether a smaller value of the headline metric is the better one."""
+        return False
+
+    def of_classes(self, count: int) -> Task:  # noqa: ARG002 - what overriding tasks need
+        """The same task for data of so many classes."""
+        return self
 
     @abstractmethod
     def batch(self, raw: Any) -> Batch:

@@ -76,16 +76,16 @@ class Recorded:
         """Refuse samples that were labelled otherwise, and so may be others, or of other classes."""
         targets = batch.targets if batch.label_pairs is None else batch.label_pairs[..., 0]
         samples = self.recording.samples
-        if batch.ids is None or targets is None or targets.shape != batch.ids.shape:
+        if batch.ids is None or targets is None or targets.shape[1:] != samples.targets.shape[1:]:
             return
         recorded, now = samples.targets[samples.positions(batch.ids.cpu())], targets.cpu()
         strange = (recorded != now) & (recorded != IGNORE_INDEX) & (now != IGNORE_INDEX)
         if strange.any():
-            sample = int(strange.nonzero()[0])
+            place = tuple(strange.nonzero()[0].tolist())
             raise InputError(
-                f"{int(strange.sum())} of {len(now)} samples are labelled otherwise than when "
-                f"{self.recording.folder} was recorded: sample {int(batch.ids[sample])} had label "
-                f"{int(recorded[sample])}, now {int(now[sample])}. Expected the same data, with the classes in the "
+                f"{int(strange.sum())} of {now.numel()} samples are labelled otherwise than when "
+                f"{self.recording.folder} was recorded: sample {int(batch.ids[place[0]])} had label "
+                f"{int(recorded[place])}, now {int(now[place])}. Expected the same data, with the classes in the "
                 "same order; record again for these"
             )
 

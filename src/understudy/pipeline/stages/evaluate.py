@@ -8,9 +8,8 @@ from typing import Any, Literal, final
 
 import torch
 
-from understudy.measure import compare_latency, confusion, cost, peak_memory, predict, quality, throughput
+from understudy.measure import Answered, Tally, compare_latency, cost, judge, peak_memory, throughput
 from understudy.measure.candidates import SIMULATED, is_simulated
-from understudy.measure.quality import agreement
 from understudy.pipeline.directory import write_json
 from understudy.pipeline.stage import Context, Name, Stage
 from understudy.pipeline.students import load_model
@@ -22,6 +21,8 @@ from understudy.sources.splits import Split
 
 EXAMPLES = 12
 """Disagreements that are kept with their pictures."""
+MOST_CLASSES = 2_000
+"""Of how many classes it is told which is taken for which: the table grows with their square."""
 SECONDS = 0.5
 """How long each model is timed."""
 
@@ -56,30 +57,39 @@ class Evaluate(Stage):
             name: _Measured(context, stage, name, role, place, loader, memory=self.memory and context.first)
             for stage, name, role, place in _models(context, self.models)
         }
-        for model in measured.values():
-            model.compare(measured)
+        teachers = {name: teacher for name, model in measured.items() if (teacher := model.teacher_among(measured))}
+        networks = {name: model.module for name, model in measured.items()}
+        judged = judge(networks, loader, context.task, teachers=teachers, device=context.process.device)
+        for name, tally in judged.items():
+            measured[name].take(tally)
         if self.latency:
-            _time(measured, next(iter(loader)).to(context.process.device).inputs)
+            per_sample = len(next(iter(measured.values())).answers.targets) / len(loader.split)
+            _time(measured, next(iter(loader)).to(context.process.device).inputs, per_sample=per_sample)
         if context.process.is_main:
             write_json(context.directory.path / "evaluation.json", self._evaluation(context, list(measured.values())))
         context.process.wait()
         return {"data": f"measured on the {len(loader.split):,} samples of the {self.split} split"}
 
     def _evaluation(self, context: Context, measured: list[_Measured]) -> dict[str, Any]:
+        classes = context.data.classes
+        few = len(classes) <= MOST_CLASSES
         return {
             "schema": 1,
             "split": self.split,
-            "samples": len(measured[0].predictions.targets),
-            "classes": list(context.data.classes),
+            "samples": len(measured[0].answers.targets),
+            "counted": context.task.counted,
+            "classes": list(classes) if few else [],
             "metric": context.task.metric,
             "rows": [model.row for model in measured],
-            "confusion": {model.name: confusion(model.predictions) for model in measured},
+            "confusion": {model.name: model.answers.confusion(len(classes)) for model in measured} if few else {},
             "disagreements": _disagreements(context, measured, getattr(context.data, self.split)),
         }
 
 
 class _Measured:
-    """One model with its predictions and its row of the table."""
+    """One model with its answers and its row of the table."""
+
+    answers: Answered
 
     def __init__(
         self, context: Context, stage: str, name: str, role: str, place: str, loader: Loader, *, memory: bool
@@ -87,7 +97,6 @@ class _Measured:
         directory = context.upstream[stage].path / place
         self.name = name
         self.module = load_model(directory, context)
-        self.predictions = predict(self.module, loader, context.task)
         inputs = next(iter(loader)).to(context.process.device).inputs
         costs = cost(self.module, context.task.example(inputs, 1))
         self.simulated = is_simulated(directory)
@@ -97,7 +106,7 @@ class _Measured:
             "stage": stage,
             "seed": context.upstream[stage].record.get("seed"),
             "architecture": describe(ArtifactModel(path=str(directory)), self.module),
-            "metrics": quality(self.predictions, context.task),
+            "metrics": {},
             "last_metrics": _last_quality(directory, loader, context),
             "params": costs.parameters,
             "macs": costs.macs,
@@ -112,12 +121,16 @@ class _Measured:
         elif role == "student" and teachers:
             self.row["teacher"] = teachers[0]
 
-    def compare(self, models: Mapping[str, _Measured]) -> None:
-        """Add the agreement with the teacher, where the teacher was measured too."""
+    def teacher_among(self, models: Mapping[str, _Measured]) -> str | None:
+        """The name of the teacher whose answers its own are compared with, where it was measured too."""
         student = models.get(self.row.get("control_of", self.name))
-        teacher = models.get(student.row.get("teacher", "")) if student is not None else None
-        if teacher is not None:
-            self.row["metrics"] |= agreement(self.predictions, teacher.predictions)
+        teacher = None if student is None else student.row.get("teacher")
+        return teacher if teacher in models else None
+
+    def take(self, tally: Tally) -> None:
+        """Keep what was seen of its answers."""
+        self.answers = tally.answers()
+        self.row["metrics"] = tally.quality() | tally.agreement()
 
 
 def _models(context: Context, stages: tuple[str, ...]) -> list[tuple[str, str, str, str]]:
@@ -137,11 +150,12 @@ def _last_quality(directory: Path, loader: Loader, context: Context) -> dict[str
     """Quality of the last weights of the training, where they are not the ones that were selected."""
     if not (directory / "last.json").is_file():
         return None
-    return quality(predict(load_model(directory, context, name="last"), loader, context.task), context.task)
+    last = {"last": load_model(directory, context, name="last")}
+    return judge(last, loader, context.task, device=context.process.device)["last"].quality()
 
 
-def _time(measured: Mapping[str, _Measured], inputs: Any) -> None:
-    """Add the time of single calls, taken in turns, and the throughput in batches."""
+def _time(measured: Mapping[str, _Measured], inputs: Any, *, per_sample: float) -> None:
+    """Add the time of single calls, taken in turns, and the throughput in batches, of what is counted."""
     modules = [(name, model.module) for name, model in measured.items() if not model.simulated]
     timed = compare_latency(modules, inputs, seconds=SECONDS) if modules else {}
     for name, latency in timed.items():
@@ -153,32 +167,31 @@ def _time(measured: Mapping[str, _Measured], inputs: Any) -> None:
             "threads": latency.threads,
             "runtime": latency.runtime,
         }
-        measured[name].row["throughput"] = throughput(measured[name].module, inputs, seconds=SECONDS)
+        samples = throughput(measured[name].module, inputs, seconds=SECONDS)
+        measured[name].row["throughput"] = per_sample * samples
 
 
 def _disagreements(context: Context, measured: list[_Measured], split: Split) -> list[dict[str, Any]]:
     """Samples that the first student and its teacher see differently, the surest teacher answers first."""
     names = {model.name: model for model in measured}
     pairs = [(names[model.row["teacher"]], model) for model in measured if model.row.get("teacher") in names]
-    if not pairs:
+    if not pairs or context.task.counted != "samples":
         return []
     teacher, student = pairs[0]
-    sure, answer = teacher.predictions.logits.softmax(-1).max(-1)
-    other = student.predictions.logits.argmax(-1)
-    differ = torch.where(answer != other)[0]
-    differ = differ[sure[differ].argsort(descending=True)][:EXAMPLES]
+    differ = torch.where(teacher.answers.best != student.answers.best)[0]
+    differ = differ[teacher.answers.probability[differ].argsort(descending=True)][:EXAMPLES]
     return [_example(context, split, teacher, student, int(index)) for index in differ]
 
 
 def _example(context: Context, split: Split, teacher: _Measured, student: _Measured, index: int) -> dict[str, Any]:
-    assert teacher.predictions.ids is not None  # our loader gives ids
-    identity = int(teacher.predictions.ids[index])
+    assert teacher.answers.ids is not None  # our loader gives ids
+    identity = int(teacher.answers.ids[index])
     image = split.preview(identity)
     path = f"examples/{identity}.png"
     if image is not None and context.process.is_main:
         (context.directory.path / "examples").mkdir(parents=True, exist_ok=True)
         image.save(context.directory.path / path)
-    target = int(teacher.predictions.targets[index])
+    target = int(teacher.answers.targets[index])
     classes = context.data.classes
     return {
         "id": identity,
@@ -190,5 +203,5 @@ def _example(context: Context, split: Split, teacher: _Measured, student: _Measu
 
 
 def _answer(model: _Measured, index: int, classes: tuple[str, ...]) -> dict[str, Any]:
-    probability, best = model.predictions.logits[index].softmax(-1).max(-1)
-    return {"name": model.name, "class": classes[int(best)], "probability": round(float(probability), 4)}
+    best, probability = model.answers.best[index], float(model.answers.probability[index])
+    return {"name": model.name, "class": classes[int(best)], "probability": round(probability, 4)}

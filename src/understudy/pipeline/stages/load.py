@@ -30,8 +30,9 @@ class Load(Stage):
         """Leave the model in the stage's directory."""
         inputs = context.task.example(next(iter(evaluation_loader(context, "validation"))).inputs, 1)
         torch.manual_seed(context.seed)
-        model = build_model(self.model, classes=context.data.classes, inputs=inputs)
+        spec = context.fitted(self.model)
+        model = build_model(spec, classes=context.data.classes, inputs=inputs)
         if context.process.is_main:
-            save_artifact(context.directory.path, model, spec=self.model, classes=context.data.classes, inputs=inputs)
+            save_artifact(context.directory.path, model, spec=spec, classes=context.data.classes, inputs=inputs)
         context.process.wait()
         return {"models": {"model": "."}, "data": "trained elsewhere"}

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, final
 from pydantic import Field, model_validator
 from torch import nn
 
-from understudy.batch import IGNORE_INDEX, Batch
+from understudy.batch import Batch
 from understudy.compress.importance import NEEDS_LABELS, Importance
 from understudy.compress.pruning import Pruned, prune
 from understudy.compress.sparsity import gzip_bytes, sparsify
@@ -150,7 +150,7 @@ class Prune(Compressing):
     def _labelled(self, context: Context) -> Iterator[Batch]:
         subset = self.recovery.subset if self.recovery is not None else None
         split = context.data.train.subset(subset or Subset(), context.seed)
-        split = split.select((split.targets != IGNORE_INDEX).nonzero().flatten())
+        split = split.select(split.known.nonzero().flatten())
         loader = Loader(split, batch_size=min(64, self.samples), seed=context.seed)
         return itertools.islice(iter(loader), -(-self.samples // loader.batch_size))
 

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from understudy.batch import IGNORE_INDEX, Batch
+from understudy.batch import Batch
 from understudy.doctor import Finding, TeacherWatch
 from understudy.engine.training import Training
 from understudy.errors import InputError
@@ -113,7 +113,7 @@ class Transfer(Stage):
         """
         subset = self.subset or Subset()
         split = context.data.train.subset(subset, context.seed)
-        labelled = split.select((split.targets != IGNORE_INDEX).nonzero().flatten())
+        labelled = split.select(split.known.nonzero().flatten())
         seen = split if self._asks_source else labelled
         kept = self._kept(context)
         if kept is None:

@@ -1,0 +1,60 @@
+"""Networks that say which token comes next: what their descriptions need beside what a recipe says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from understudy.errors import InputError
+from understudy.sources.model_specs import (
+    BuiltinModel,
+    ModelSpec,
+    TimmModel,
+    TorchvisionModel,
+    TransformersModel,
+)
+from understudy.sources.tokenizers import open_tokens
+from understudy.sources.windows import RunningTokens
+from understudy.tokenizing import Tokenizer
+
+_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def language_model(spec: ModelSpec, tokens: RunningTokens) -> ModelSpec:
+    """The description of a model as one that predicts the tokens of the data.
+
+    Args:
+        spec: where it comes from; an artifact stays what it is.
+        tokens: what the data are made of.
+
+    Raises:
+        InputError: for a source of no language models, tokens of its own, or a saved model of another tokenizer.
+    """
+    if isinstance(spec, TorchvisionModel | TimmModel | BuiltinModel):
+        what = spec.name if isinstance(spec, BuiltinModel) else spec.source
+        raise InputError(
+            f"{what} does not predict the next token; take a causal language model of `source: transformers`, such as "
+            "{config: llama, arguments: {hidden_size: 128, …}}, or a `python` function of your own"
+        )
+    if spec.preprocess is not None:
+        raise InputError(
+            "a language model reads and predicts the tokens of the data (`data.tokens`); leave `preprocess` out"
+        )
+    if not isinstance(spec, TransformersModel):
+        return spec
+    if spec.name is not None:
+        _check_same(spec.name, tokens)
+    return spec.model_copy(update={"head": "causal_language_model"})
+
+
+def _check_same(name: str, tokens: RunningTokens) -> None:
+    """See that a saved model was trained with the tokenizer that made the data, where one lies beside it."""
+    folder = Path(name)
+    if not any((folder / file).is_file() for file in _FILES):
+        return
+    own, data = open_tokens(Tokenizer(path=name)), open_tokens(tokens)
+    if own.names != data.names:
+        raise InputError(
+            f"{name} has a tokenizer of its own with {len(own.names):,} tokens, and the data are made of other tokens "
+            f"({data.spec.kind}, {len(data.names):,}). Models with different tokenizers cannot be compared token by "
+            "token: name that tokenizer in `data.tokens`, or let the teacher write texts and train the student on them"
+        )
