@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from understudy.engine.fit import Fitted, fit
     from understudy.engine.generated import GeneratedLoader
     from understudy.engine.generation import Generation
+    from understudy.engine.on_policy import OnPolicy, OnPolicyLoader
     from understudy.engine.pace import Pace
     from understudy.engine.plan import Execution
     from understudy.engine.teacher_runtime import fastest_teacher
@@ -89,6 +90,8 @@ _HOME = {
     "Fitted": "engine.fit",
     "GeneratedLoader": "engine.generated",
     "Generation": "engine.generation",
+    "OnPolicy": "engine.on_policy",
+    "OnPolicyLoader": "engine.on_policy",
     "GradientNorm": "balancing",
     "ImageClassification": "tasks",
     "InputError": "errors",

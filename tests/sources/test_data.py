@@ -440,9 +440,9 @@ def test_archives_that_hold_something_else(tmp_path):
 
 
 def test_files_of_an_unknown_kind(tmp_path):
-    (tmp_path / "set.txt").write_text("words")
-    with pytest.raises(InputError, match=r"set\.txt has an ending that is not known; expected \.parquet"):
-        load_data(DataSpec(source=str(tmp_path / "set.txt")), task=VECTORS)
+    (tmp_path / "set.doc").write_text("words")
+    with pytest.raises(InputError, match=r"set\.doc has an ending that is not known; expected \.parquet"):
+        load_data(DataSpec(source=str(tmp_path / "set.doc")), task=VECTORS)
     (tmp_path / "set.parquet").write_text("not parquet")
     with pytest.raises(InputError, match="cannot be opened"):
         load_data(DataSpec(source=str(tmp_path / "set.parquet")), task=VECTORS)

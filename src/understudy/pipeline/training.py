@@ -12,6 +12,7 @@ from torch import nn
 
 from understudy.distiller import Distiller
 from understudy.engine.fit import Fitted, fit
+from understudy.engine.on_policy import OnPolicy, OnPolicyLoader
 from understudy.engine.training import Training
 from understudy.objective import Objective
 from understudy.pipeline.directory import read_json, write_json
@@ -42,11 +43,13 @@ class Shown:
         views: their augmentation.
         seed: of the views; that of the run when not given.
         cycle: how many views there are; None: another one in each epoch.
+        on_policy: how many batches are replaced by texts that the student writes itself; None: none.
     """
 
     views: Views | None = None
     seed: int | None = None
     cycle: int | None = None
+    on_policy: OnPolicy | None = None
 
 
 def train_model(
@@ -103,6 +106,9 @@ def train_model(
     if before is not None:
         before(distiller)
     inputs, classes = context.task.example(example.inputs, 1), context.data.classes
+    batches: Loader | OnPolicyLoader = loader
+    if shown.on_policy is not None:
+        batches = OnPolicyLoader(loader, student.network, shown.on_policy, task=context.task, seed=context.seed)
 
     def save(fitted: Fitted) -> None:
         if context.process.is_main:
@@ -115,7 +121,7 @@ def train_model(
 
     fit(
         distiller,
-        loader,
+        batches,
         training,
         val=validation,
         seed=context.seed,

@@ -42,6 +42,12 @@ def _alone(stage: Distill, asked: Mapping[str, Record]) -> Iterator[tuple[KeyPat
     """What a recording cannot do at all, or not together with others."""
     if stage.reuse_head and asked:
         yield ("reuse_head",), "takes the classifier of the teacher's network, and a recording holds no network"
+    if stage.on_policy is not None and asked:
+        yield (
+            ("on_policy",),
+            f"{listing(list(asked))} holds answers to the data's own texts, and none to what the student will write; "
+            "name the teacher itself",
+        )
     if stage.runtime != "pytorch" and len(asked) == len(teacher_names(stage.teacher)) > 0:
         yield ("runtime",), f"{listing(list(asked))} holds the answers already; give `runtime` to that stage, if at all"
     short = [name for name, record in asked.items() if record.keep.top is not None]

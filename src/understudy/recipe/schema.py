@@ -15,7 +15,7 @@ from understudy.recipe.recorded import unfit_recordings
 from understudy.recipe.references import misplaced
 from understudy.sources.data import DataSpec
 from understudy.spec import Spec, refuse
-from understudy.tasks import AnyTask
+from understudy.tasks import AnyTask, CausalLanguageModel
 
 VERSION = 1
 """The version of recipes that this Understudy reads."""
@@ -50,12 +50,24 @@ class Recipe(Spec):
     def _consistent(self) -> Recipe:
         problems = misplaced({("stages", index): stage for index, stage in enumerate(self.stages)})
         problems += _unmixable(self.stages) + unfit_recordings(self.stages, self.seeds)
-        problems += misused_quantized(self.stages)
+        problems += misused_quantized(self.stages) + _without_texts(self.task, self.stages)
         doubles = [seed for seed, count in Counter(self.seeds).items() if count > 1]
         if doubles:
             problems.append((("seeds",), f"given twice: {', '.join(map(str, doubles))}; every seed counts once"))
         refuse(problems)
         return self
+
+
+def _without_texts(task: AnyTask, stages: tuple[Stage, ...]) -> list[tuple[KeyPath, str]]:
+    """Students that are to write texts, and are no language models."""
+    if isinstance(task, CausalLanguageModel):
+        return []
+    message = f"lets the student write texts, for task: causal_language_model; this is {task.kind}. Leave it out"
+    return [
+        (("stages", index, "on_policy"), message)
+        for index, stage in enumerate(stages)
+        if isinstance(stage, Distill) and stage.on_policy is not None
+    ]
 
 
 def _unmixable(stages: tuple[Stage, ...]) -> list[tuple[KeyPath, str]]:

@@ -129,8 +129,7 @@ class TeacherQuality(Part):
     n: int
     """How many seeds."""
     above_control: float | None
-    """By how much the teacher is better than the control; at or below 0 there was nothing to learn from it.
-    Null without a control."""
+    """By how much the teacher is better than the control; at or below 0 it has nothing to teach. Null without one."""
 
 
 class Comparison(Part):

@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from understudy.balancing import AnyBalance
 from understudy.doctor import Finding, TeacherWatch
+from understudy.engine.on_policy import OnPolicy
 from understudy.engine.teacher_runtime import Runtime
 from understudy.engine.training import Training
 from understudy.methods import AnyMethod
@@ -66,6 +67,9 @@ class Distill(Stage):
     views: Views | None = None
     """Augmentation of the transfer set; teacher and student see the same view. That of the recording, where the teacher
     was recorded."""
+    on_policy: OnPolicy | None = None
+    """For language models: how many of the batches are texts that the student writes itself, for the teacher to judge.
+    All are the data's when left out, as they are for the control."""
     training: Training
     """How long it trains, and with which optimizer."""
     control: bool = True
@@ -99,11 +103,15 @@ class Distill(Stage):
                     problems.append((("replacing",), f"says itself what trains when, so that {name} cannot; drop one"))
         if self.reuse_head and not isinstance(self.teacher, str):
             problems.append((("reuse_head",), "is about the classifier of one teacher; name one stage as the teacher"))
+        if isinstance(self.teacher, Elsewhere) and self.on_policy is not None:
+            problems.append((("on_policy",), "needs a teacher that answers to new texts; name a stage as the teacher"))
         if isinstance(self.teacher, Elsewhere) and not self.teacher.has_layers:
             kind, readers = self.teacher.kind, _readers(self.objective)
             problems += [
                 (("teacher",), f"{label} reads layers of its teacher, and {kind} has none") for label in readers
             ]
+        if self.on_policy is not None and not any(term.needs_teacher for term in self.objective):
+            problems.append((("on_policy",), "lets a teacher judge what the student writes, and no term asks one"))
         problems += runtime_problems(self.runtime, self.teacher, _readers(self.objective))
         refuse(problems)
         if self.balance is not None:
@@ -146,7 +154,7 @@ class Distill(Stage):
         split = context.data.train.subset(subset, context.seed)
         names = teacher_names(self.teacher)
         members = teachers_of(self.teacher, context)
-        shown = shown_with(members, self.views, split)
+        shown = replace(shown_with(members, self.views, split), on_policy=self.on_policy)
         members, execution = on_runtime(
             members,
             self.runtime,
@@ -163,7 +171,8 @@ class Distill(Stage):
                 split=split,
                 training=self.training,
                 own_training=self.control_training,
-                shown=replace(shown, cycle=None),  # it asks nobody, so that it sees new views as beside a live teacher
+                # It asks nobody, so that it sees new views as beside a live teacher, and true texts.
+                shown=replace(shown, cycle=None, on_policy=None),
             )
         is_asked = self.replacing is None or any(term.needs_teacher for term in self.objective)
         teacher = teacher_of(self.teacher, members, combine=self.combine) if is_asked else None
