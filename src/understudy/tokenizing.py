@@ -122,6 +122,11 @@ def are_texts(inputs: Any) -> bool:
     return isinstance(inputs, Tensor) and inputs.dtype == torch.uint8 and inputs.ndim == 2
 
 
+def are_tokens(inputs: Any) -> bool:
+    """Whether a batch's inputs are those of a language model: windows of tokens, int64 (windows, tokens)."""
+    return isinstance(inputs, Tensor) and inputs.dtype == torch.int64 and inputs.ndim == 2
+
+
 @final
 class TextTokenization:
     """A forward pre-hook that makes tokens of texts; a call with anything else passes through.
@@ -189,6 +194,16 @@ class TextTokenization:
         if self.backend is not None:
             return np.array(self.backend.encode(text, add_special_tokens=False).ids, np.int64)
         return np.frombuffer(utf8([text])[0], np.uint8).astype(np.int64) + _OTHERS
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text that some tokens of bytes or of a saved tokenizer are of; marks are left out.
+
+        Args:
+            tokens: as :meth:`running` gives them, or as a language model wrote them.
+        """
+        if self.backend is not None:
+            return self.backend.decode(list(tokens))
+        return bytes(token - _OTHERS for token in tokens if token >= _OTHERS).decode("utf-8", "replace")
 
     @property
     def names(self) -> tuple[str, ...]:

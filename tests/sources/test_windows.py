@@ -21,8 +21,7 @@ from understudy.tasks import CausalLanguageModel, Classification, ImageClassific
 from understudy.tokenizing import Bytes, Tokenizer
 
 TASK = CausalLanguageModel()
-END = 1
-"""What stands between two documents of bytes."""
+END = 1  # what stands between two documents of bytes
 WORDS = ("the", "sea", "a", "bell", "rang")
 VERSE = "the sea rang a bell a bell rang the sea the bell rang a sea"
 
@@ -66,8 +65,7 @@ def tokenizer(tmp_path) -> str:
 
 def test_windows_are_shifted_by_one():
     inputs, targets = cut("abcdefg", window=3)
-    assert inputs == [of_bytes("abc"), of_bytes("def")]
-    assert targets == [of_bytes("bcd"), of_bytes("efg")]
+    assert (inputs, targets) == ([of_bytes("abc"), of_bytes("def")], [of_bytes("bcd"), of_bytes("efg")])
 
 
 def test_what_does_not_fill_a_window_is_left_out():
@@ -230,8 +228,8 @@ def test_files_of_a_folder_that_are_no_splits_are_documents_in_the_order_of_thei
     assert found.tolist() == cut(*(f"{number} in the beginning\n" for number in (1, 2, 3)), window=4)[1]
 
 
-@pytest.mark.parametrize("text", ["one\r\ntwo\rthree\r\n", "\ufeffone two three", "\x0cone\u2028two\x1cthree"])
-def test_every_character_of_a_text_file_is_read(text, tmp_path):
+@pytest.mark.parametrize("text", ["\ufeffone two three", "\x0cone\u2028two\x1cthree", "one\n\n \ttwo  \n"])
+def test_odd_characters_of_a_text_file_are_read(text, tmp_path):
     (tmp_path / "odd.txt").write_bytes((text * 3).encode())
     data = load(tmp_path / "odd.txt", carve=1, carve_test=1)
     found = torch.cat([part.targets for part in (data.train, data.validation, data.test)])
@@ -285,9 +283,8 @@ def test_windows_without_a_label_stay_to_be_asked(plain):
     assert torch.equal(left.inputs, train.inputs)
     assert torch.equal(left.targets[left.known], train.targets[left.known])
     assert (left.targets[~left.known] == IGNORE_INDEX).all()
-    assert set(load(plain).train.subset(Subset(labels=3), seed=1).known.nonzero().flatten().tolist()) < set(
-        left.known.nonzero().flatten().tolist()
-    )
+    fewer = train.subset(Subset(labels=3), seed=1)
+    assert set(fewer.ids[fewer.known].tolist()) < set(left.ids[left.known].tolist())
     assert Subset(labels=5).describe(train) == "5 of 29 windows are labelled"
 
 

@@ -28,6 +28,7 @@ from understudy.cli import (
     run,
     serve,
     transferability,
+    write,
 )
 from understudy.cli.failures import explain
 from understudy.cli.verbs import group, paragraphs
@@ -80,6 +81,7 @@ VERBS = {
         "export": export.export_model,
         "deploy": deploy.deploy_files,
         "predict": predict.predict_inputs,
+        "write": write.write_texts,
         "serve": serve.serve_model,
     },
 }

@@ -23,7 +23,7 @@ from understudy.sources.artifact import load_artifact
 from understudy.sources.forward import device_of, resized
 from understudy.sources.preprocess import normalisation_of
 from understudy.tasks import Classification
-from understudy.tokenizing import tokenization_of
+from understudy.tokenizing import are_tokens, tokenization_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +185,8 @@ def open_predictor(
             raise InputError(f"{place} is a saved model, which torch runs; {runtime!r} executes exported files")
         loaded = load_artifact(place)
         texts = tokenization_of(loaded.module) is not None
+        if texts and are_tokens(loaded.example()):
+            raise InputError(f"{place} is a language model; let it go on from a text with `understudy write {place}`")
         form = SampleForm.of_texts() if texts else SampleForm.of_record(loaded.inputs)
         return Predictor(loaded.module, form, classes=loaded.classes, name=name)
     model = open_model(exported, runtime=runtime)

@@ -25,7 +25,7 @@ from understudy.sources.model_specs import (
     TransformersModel,
 )
 from understudy.sources.preprocess import check_preprocess, preprocess_inputs
-from understudy.tokenizing import are_texts
+from understudy.tokenizing import are_texts, are_tokens
 
 
 def build_architecture(spec: ModelSpec, *, classes: int, inputs: Any, pretrained: bool) -> nn.Module:
@@ -132,14 +132,9 @@ def _built(spec: ModelSpec, *, classes: int, inputs: Any, pretrained: bool) -> t
         case TransformersModel():
             return build_transformers(spec, classes=classes, inputs=inputs, pretrained=pretrained)
         case PythonModel():
-            return build_python(spec, classes=classes, vocabulary=classes if _are_tokens(inputs) else None), None
+            return build_python(spec, classes=classes, vocabulary=classes if are_tokens(inputs) else None), None
         case _:
             raise AssertionError(f"{spec.source} has no architecture of its own")
-
-
-def _are_tokens(inputs: Any) -> bool:
-    """Whether inputs are those of a language model: windows of tokens, which are its classes too."""
-    return isinstance(inputs, Tensor) and inputs.dtype == torch.int64 and inputs.ndim == 2
 
 
 def _scores(output: Any) -> Tensor | None:

@@ -3,14 +3,69 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from understudy.batch import Batch
-from understudy.sources.forward import evaluating
+from understudy.errors import InputError
+from understudy.sources.forward import device_of, evaluating
 from understudy.tasks.language import CausalLanguageModel
+from understudy.tokenizing import TextTokenization, Words, tokenization_of
+
+
+def tokens_of(model: nn.Module) -> TextTokenization:
+    """How a language model's tokens are made of texts, and texts of its tokens.
+
+    Raises:
+        InputError: for a model that has none, or tokens that no text can be made of.
+    """
+    tokens = tokenization_of(model)
+    if tokens is None or isinstance(tokens.spec, Words):
+        raise InputError(
+            "this model does not know how its tokens become a text; expected a language model that a recipe with "
+            "`task: causal_language_model` has trained or loaded"
+        )
+    return tokens
+
+
+def written(
+    model: nn.Module,
+    prompts: Sequence[str],
+    count: int,
+    *,
+    task: CausalLanguageModel,
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> Iterator[str]:
+    """Texts that a language model makes of their beginnings, up to its mark for the end of a text.
+
+    Args:
+        model: as :func:`tokens_of` wants it.
+        prompts: the beginnings; an empty one is the mark that stands between two texts.
+        count: tokens that are added at the most.
+        task: how the model is called.
+        seed: of what is drawn.
+        temperature: see :func:`continued`.
+
+    Returns:
+        Each prompt with what comes after it, in order.
+
+    Raises:
+        InputError: as :func:`tokens_of` does, or for an empty prompt where there is no such mark.
+    """
+    tokens = tokens_of(model)
+    generator = torch.Generator(device_of(model)).manual_seed(seed)
+    for prompt in prompts:
+        begun = tokens.running(prompt).tolist() or ([] if tokens.end is None else [tokens.end])
+        if not begun:
+            raise InputError("a text begins with nothing, and the tokenizer has no mark to begin with; give a word")
+        start = torch.tensor([begun], device=device_of(model))
+        row = continued(model, start, count, task=task, generator=generator, temperature=temperature)[0].tolist()
+        new = row[len(begun) :]
+        yield prompt + tokens.text(new[: new.index(tokens.end)] if tokens.end in new else new)
 
 
 @torch.no_grad()

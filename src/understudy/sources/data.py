@@ -52,7 +52,8 @@ class DataSpec(Spec):
 
     source: str
     """A data set on the Hugging Face hub, a folder (of images by class, or of parquet, csv or json files), a file
-    (.parquet, .csv, .json, .npz, .txt), or ``sklearn/digits``, which needs no download."""
+    (.parquet, .csv, .json, .npz, .txt, whose lines end as they do under Unix), or ``sklearn/digits``, which needs no
+    download."""
     config: str | None = None
     """Which configuration, for data sets on the hub that have several."""
     train: str = "train"

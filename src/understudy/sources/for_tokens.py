@@ -6,6 +6,7 @@ from pathlib import Path
 
 from understudy.errors import InputError
 from understudy.sources.model_specs import (
+    ArtifactModel,
     BuiltinModel,
     ModelSpec,
     TimmModel,
@@ -20,7 +21,7 @@ _FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def language_model(spec: ModelSpec, tokens: RunningTokens) -> ModelSpec:
-    """The description of a model as one that predicts the tokens of the data.
+    """The description of a model as one that predicts the tokens of the data, and knows how texts become such.
 
     Args:
         spec: where it comes from; an artifact stays what it is.
@@ -39,11 +40,13 @@ def language_model(spec: ModelSpec, tokens: RunningTokens) -> ModelSpec:
         raise InputError(
             "a language model reads and predicts the tokens of the data (`data.tokens`); leave `preprocess` out"
         )
-    if not isinstance(spec, TransformersModel):
+    if isinstance(spec, ArtifactModel):
         return spec
+    if not isinstance(spec, TransformersModel):
+        return spec.model_copy(update={"preprocess": tokens})
     if spec.name is not None:
         _check_same(spec.name, tokens)
-    return spec.model_copy(update={"head": "causal_language_model"})
+    return spec.model_copy(update={"head": "causal_language_model", "preprocess": tokens})
 
 
 def _check_same(name: str, tokens: RunningTokens) -> None:

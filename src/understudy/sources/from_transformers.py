@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from understudy.errors import InputError, listing, nearest
 from understudy.extras import imported
+from understudy.foreign import quiet
 from understudy.sources.hub import cache_when_unreachable
 from understudy.sources.model_specs import TransformersModel
 from understudy.sources.preprocess import Preprocess
@@ -99,7 +100,7 @@ def transformers_architecture(spec: TransformersModel, model: nn.Module) -> Tran
     known = set(transformers.CONFIG_MAPPING[config.model_type]().to_dict()) - set(_NOT_ARCHITECTURE)
     # Files of earlier versions have fields that this one no longer knows.
     arguments = {name: value for name, value in fields.items() if name in known}
-    head = spec.head if tokenization_of(model) is None else _OF_TEXTS
+    head = _OF_TEXTS if tokenization_of(model) is not None and spec.head != _OF_TOKENS else spec.head
     return TransformersModel(config=config.model_type, arguments=arguments, head=head)
 
 
@@ -118,8 +119,9 @@ def _fresh(spec: TransformersModel, *, classes: int, inputs: Any) -> nn.Module:
     arguments |= spec.arguments
 
     def build() -> nn.Module:
-        config = transformers.AutoConfig.for_model(spec.config, **arguments, num_labels=classes)
-        return getattr(transformers, _HEADS[spec.head]).from_config(config)
+        with quiet():  # language models import what they could be quantized with, which talks
+            config = transformers.AutoConfig.for_model(spec.config, **arguments, num_labels=classes)
+            return getattr(transformers, _HEADS[spec.head]).from_config(config)
 
     return constructed(f"transformers' {spec.config}", build, arguments=spec.arguments, known=fields)
 
@@ -127,7 +129,7 @@ def _fresh(spec: TransformersModel, *, classes: int, inputs: Any) -> nn.Module:
 def _saved(spec: TransformersModel, *, classes: int) -> tuple[nn.Module, Preprocess | None]:
     transformers = imported("transformers", extra="text")
     what = f"transformers' {spec.name}"
-    with _reaching(spec, what), _quiet(transformers):
+    with _reaching(spec, what), quiet(), _quiet(transformers):
         config = transformers.AutoConfig.from_pretrained(spec.name)
         _check_fields(spec, config)
         language = spec.head == _OF_TOKENS  # its outputs are its tokens, and stay

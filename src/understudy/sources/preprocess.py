@@ -14,7 +14,7 @@ from understudy.sources.token_limits import fitting, pad_alike
 from understudy.sources.tokenizers import open_tokens
 from understudy.spec import Spec
 from understudy.taps import unwrapped
-from understudy.tokenizing import Bytes, TextTokenization, Tokenizer, Words, are_texts, tokenization_of
+from understudy.tokenizing import Bytes, TextTokenization, Tokenizer, Words, are_texts, are_tokens, tokenization_of
 
 _MEAN = "input_mean"
 _STD = "input_std"
@@ -151,7 +151,7 @@ def check_preprocess(preprocess: AnyPreprocess | None, inputs: Any) -> None:
             "the data are texts, and the model says nothing of tokens; give it `preprocess: {kind: words}`, "
             "`{kind: bytes}`, or `{kind: tokenizer, path: …}`, the tokenizer that it was trained with"
         )
-    if isinstance(preprocess, Words | Bytes | Tokenizer) and not are_texts(inputs):
+    if isinstance(preprocess, Words | Bytes | Tokenizer) and not are_texts(inputs) and not are_tokens(inputs):
         raise InputError(
             f"`preprocess` makes tokens of texts (kind: {preprocess.kind}), and the data are no texts; say "
             "`task: text_classification` if a column of them is meant"

@@ -25,7 +25,7 @@ def fitting(tokens: TextTokenization, model: nn.Module) -> AnyTokens:
     if vectors is not None and vectors < tokens.vocabulary:
         raise InputError(
             f"the tokenizer makes {tokens.vocabulary:,} different tokens, the model has vectors for {vectors:,}; it "
-            "was trained with another one: name that one in `preprocess`"
+            "was trained with another one: name that one in `preprocess`, or in `data.tokens` of a language model"
         )
     if positions is None:
         return spec
@@ -42,10 +42,10 @@ def pad_alike(model: nn.Module, tokens: TextTokenization) -> None:
     """Let what stands behind a text be what the model takes for padding: some find the last token of a text by it.
 
     Args:
-        model: any; only those of transformers have a padding of their own.
+        model: any; only those of transformers have a padding of their own, and language models need none.
         tokens: how it reads texts.
     """
-    if not _is_of_transformers(model):
+    if not _is_of_transformers(model) or cast("Any", model).can_generate():
         return
     config: Any = model.config
     if config.pad_token_id is None or config.pad_token_id < 0:  # -1 in files of early LLaMAs
