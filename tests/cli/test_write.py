@@ -1,12 +1,14 @@
 """``understudy write``: texts that a language model goes on from, and training sets of its texts."""
 
 import json
+import math
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
+import understudy as us
 from understudy.cli.main import main
 from understudy.sources import PythonModel, TransformersModel, build_model, save_artifact
 from understudy.sources.continuing import written
@@ -133,3 +135,33 @@ def test_a_model_without_tokens_of_its_own_writes_nothing(tmp_path, capsys):
 def test_predict_says_who_can(letters, capsys):
     assert main(["predict", str(letters), "-"]) == 2
     assert "is a language model; let it go on from a text with `understudy write" in capsys.readouterr().err
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A model of transformers that has learnt nothing, and where it is saved."""
+    arguments = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    spec = TransformersModel(config="llama", arguments=arguments, head="causal_language_model", preprocess=TOKENS)
+    model = build_model(spec, classes=NAMES, inputs=WINDOW)
+    return model.eval(), str(save_artifact(tmp_path / "small", model, spec=spec, classes=NAMES, inputs=WINDOW))
+
+
+@pytest.mark.e2e
+def test_measure_counts_bits_over_windows_as_long_as_the_models(small, texts, capsys):
+    assert main(["measure", small[1], "--data", str(texts), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["quality"]
+    assert told["samples"] == 149 // 8 * 8  # five bytes for each "käse", all but the first predicted
+    assert told["bits"] == pytest.approx(math.log2(258), abs=0.5)
+    assert "f1" not in told
+
+
+@pytest.mark.e2e
+def test_a_file_of_it_takes_windows_of_any_length(small, texts, tmp_path, capsys):
+    model, place = small
+    out = tmp_path / "small.onnx"
+    assert main(["export", place, "--data", str(texts), "--out", str(out)]) == 0
+    assert "144 samples of the test split" in capsys.readouterr().out
+    longer = torch.arange(2, 34)[None]
+    with torch.no_grad():
+        expected = model(longer).logits
+    torch.testing.assert_close(us.open_model(out)(longer), expected, atol=1e-4, rtol=1e-4)

@@ -63,7 +63,7 @@ def export_model(
         place,
         format=format,  # pyright: ignore[reportArgumentType]
         example=example,
-        task=_task(),
+        task=built.task,
         classes=built.classes,
         samples=samples,
         data=f"the {split} split of {data}",
@@ -78,18 +78,8 @@ def export_model(
 def _samples(built: Built, data: str | None, split: str) -> tuple[Any, Any]:
     if data is None:
         return None, built.inputs
-    from understudy.sources.data import DataSpec, load_data
-    from understudy.sources.loader import Loader
-
-    loaded = load_data(DataSpec(source=data, classes=built.classes if built.knows_classes else None), task=_task())
-    loader = Loader(loaded.test if split == "test" else loaded.validation, batch_size=500, shuffle=False)
-    return loader, _task().example(next(iter(loader)).inputs, 2)
-
-
-def _task() -> Any:
-    from understudy.tasks import Classification
-
-    return Classification()
+    loader = built.loader(data, split)
+    return loader, built.task.example(next(iter(loader)).inputs, 2)
 
 
 def _table(made: Exported) -> str:

@@ -78,16 +78,9 @@ def _memory(built: Built, batch: int, threads: int | None) -> int:
 
 
 def _quality(built: Built, data: str, split: str) -> dict[str, float]:
-    from understudy.measure.quality import predict, quality
-    from understudy.sources.data import DataSpec, load_data
-    from understudy.sources.loader import Loader
-    from understudy.tasks import Classification
+    from understudy.measure.quality import judge
 
-    task = Classification()
-    classes = built.classes if built.knows_classes else None
-    loaded = load_data(DataSpec(source=data, classes=classes), task=task)
-    samples = loaded.test if split == "test" else loaded.validation
-    return quality(predict(built.module, Loader(samples, batch_size=500, shuffle=False), task), task)
+    return judge({"model": built.module}, built.loader(data, split), built.task)["model"].quality()
 
 
 def _table(result: dict[str, Any]) -> str:

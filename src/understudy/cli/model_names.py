@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from understudy.recipe.schema import Recipe
+    from understudy.sources.loader import Loader
     from understudy.sources.model_specs import AnyModel, ModelSpec
+    from understudy.tasks import Task
 
 ModelName = Annotated[
     str,
@@ -61,6 +63,40 @@ class Built:
     inputs: Any
     classes: tuple[str, ...]
     knows_classes: bool
+
+    @property
+    def task(self) -> Task:
+        """What is asked of it: the next token of a language model, a class of all others."""
+        from understudy.tasks import CausalLanguageModel, Classification
+
+        return CausalLanguageModel(vocabulary=len(self.classes)) if self._predicts_tokens else Classification()
+
+    def loader(self, source: str, split: str) -> Loader:
+        """The samples of a data set as it reads them.
+
+        Args:
+            source: as a recipe has it.
+            split: test or validation.
+
+        Raises:
+            InputError: when they cannot be read, or have other classes.
+        """
+        from understudy.sources.continuing import running_tokens
+        from understudy.sources.data import DataSpec, load_data
+        from understudy.sources.loader import Loader
+
+        spec = DataSpec(source=source, classes=self.classes if self.knows_classes else None)
+        if self._predicts_tokens:
+            spec = DataSpec(source=source, tokens=running_tokens(self.module), window=self.inputs.shape[1])
+        data = load_data(spec, task=self.task)
+        batch = 16 if self._predicts_tokens else 500
+        return Loader(data.test if split == "test" else data.validation, batch_size=batch, shuffle=False)
+
+    @property
+    def _predicts_tokens(self) -> bool:
+        from understudy.tokenizing import are_tokens, tokenization_of
+
+        return are_tokens(self.inputs) and tokenization_of(self.module) is not None
 
 
 def model_fields(text: str) -> dict[str, Any]:

@@ -69,12 +69,9 @@ def write_texts(
 def _data(loaded: LoadedArtifact, source: str, window: int, task: CausalLanguageModel) -> DataSet:
     """Texts in windows of the model's own tokens."""
     from understudy.sources import DataSpec, load_data
-    from understudy.sources.continuing import tokens_of
-    from understudy.tokenizing import Bytes, Tokenizer
+    from understudy.sources.continuing import running_tokens
 
-    spec = tokens_of(loaded.module).spec
-    tokens = Tokenizer(path=spec.path) if isinstance(spec, Tokenizer) else Bytes()
-    return load_data(DataSpec(source=source, tokens=tokens, window=window), task=task)
+    return load_data(DataSpec(source=source, tokens=running_tokens(loaded.module), window=window), task=task)
 
 
 def _training_set(

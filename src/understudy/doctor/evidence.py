@@ -163,7 +163,7 @@ def ask(distiller: Distiller, batch: Batch) -> Knowledge | None:
 
 
 def _asked(distiller: Distiller, batch: Batch) -> Knowledge | None:
-    return distiller.teacher and distiller.teacher.observe(batch, distiller.teacher_taps)
+    return None if distiller.teacher is None else distiller.teacher.observe(batch, distiller.teacher_taps)
 
 
 def answers(task: Task, pairs: Iterable[tuple[Knowledge, Batch]]) -> Answers:

@@ -13,7 +13,7 @@ from understudy.engine.process import Process
 from understudy.engine.progress import Progress
 from understudy.pipeline.directory import StageDirectory
 from understudy.sources.data import DataSet, DataSpec
-from understudy.sources.for_tokens import language_model
+from understudy.sources.for_tokens import Described, language_model
 from understudy.sources.model_specs import ModelSpec
 from understudy.sources.models import saved_content
 from understudy.spec import Spec
@@ -53,7 +53,7 @@ class Context:
     trackers: tuple[str, ...]
     extend: bool = False
 
-    def fitted(self, model: ModelSpec) -> ModelSpec:
+    def fitted(self, model: Described) -> Described:
         """A model's description as it must be for the data of the run.
 
         Raises:

@@ -106,9 +106,6 @@ def train_model(
     if before is not None:
         before(distiller)
     inputs, classes = context.task.example(example.inputs, 1), context.data.classes
-    batches: Loader | OnPolicyLoader = loader
-    if shown.on_policy is not None:
-        batches = OnPolicyLoader(loader, student.network, shown.on_policy, task=context.task, seed=context.seed)
 
     def save(fitted: Fitted) -> None:
         if context.process.is_main:
@@ -121,7 +118,7 @@ def train_model(
 
     fit(
         distiller,
-        batches,
+        _batches(loader, student.network, shown, context),
         training,
         val=validation,
         seed=context.seed,
@@ -134,6 +131,13 @@ def train_model(
     )
     context.process.wait()
     return read_json(summary)
+
+
+def _batches(loader: Loader, student: nn.Module, shown: Shown, context: Context) -> Loader | OnPolicyLoader:
+    """What the student is shown: the data's batches, or some of its own between them."""
+    if shown.on_policy is None:
+        return loader
+    return OnPolicyLoader(loader, student, shown.on_policy, task=context.task, seed=context.seed)
 
 
 def _save(

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from understudy.batch import Batch
 from understudy.errors import InputError
 from understudy.sources.forward import device_of, evaluating
+from understudy.sources.windows import RunningTokens
 from understudy.tasks.language import CausalLanguageModel
-from understudy.tokenizing import TextTokenization, Words, tokenization_of
+from understudy.tokenizing import Bytes, TextTokenization, Tokenizer, Words, tokenization_of
 
 
 def tokens_of(model: nn.Module) -> TextTokenization:
@@ -29,6 +30,16 @@ def tokens_of(model: nn.Module) -> TextTokenization:
             "`task: causal_language_model` has trained or loaded"
         )
     return tokens
+
+
+def running_tokens(model: nn.Module) -> RunningTokens:
+    """How running texts must be read for a language model, as `data.tokens` of a recipe says it.
+
+    Raises:
+        InputError: as :func:`tokens_of` does.
+    """
+    spec = tokens_of(model).spec
+    return Tokenizer(path=spec.path) if isinstance(spec, Tokenizer) else Bytes()
 
 
 def written(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 from understudy.errors import InputError
 from understudy.sources.model_specs import (
@@ -17,10 +18,11 @@ from understudy.sources.tokenizers import open_tokens
 from understudy.sources.windows import RunningTokens
 from understudy.tokenizing import Tokenizer
 
+Described = TypeVar("Described", bound=ModelSpec)
 _FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
-def language_model(spec: ModelSpec, tokens: RunningTokens) -> ModelSpec:
+def language_model(spec: Described, tokens: RunningTokens) -> Described:
     """The description of a model as one that predicts the tokens of the data, and knows how texts become such.
 
     Args:

@@ -77,8 +77,9 @@ def _open_path(path: Path, config: str | None) -> datasets.DatasetDict | dataset
             raise InputError(
                 f"{path} has an ending that is not known; expected {', '.join((*_BUILDERS, '.npz'))}, or a folder"
             )
-        whole = {"sample_by": "document"} if builder == "text" else {}
-        return datasets.load_dataset(builder, data_files=str(path), **whole)
+        if builder == "text":
+            return datasets.load_dataset(builder, data_files=str(path), sample_by="document")
+        return datasets.load_dataset(builder, data_files=str(path))
     if any((path / name).exists() for name in ("dataset_dict.json", "dataset_info.json")):
         return datasets.load_from_disk(str(path))
     if next(path.glob("*.txt"), None) is not None:
