@@ -322,3 +322,39 @@ def test_a_recipe_of_language_models_is_checked_before_it_runs(source) -> None:
             source.parent / "never",
             progress=Heard(),
         )
+
+
+# On the student's own texts
+
+OWN = "stages.3.on_policy={share: 1.0, prompt: 4}"
+
+
+def test_a_student_of_its_own_texts_sees_no_labels_and_its_control_sees_all(source, tmp_path):
+    go(source, tmp_path / "run", OWN, "stages.3.control=true", only=["live"])
+    place = tmp_path / "run/stages/live/seed-0"
+    student, control = (
+        [json.loads(line) for line in (place / name / "metrics.jsonl").read_text().splitlines()]
+        for name in (".", "control")
+    )
+    assert all(record["terms"]["cross_entropy"] == 0 for record in student)
+    assert all(record["terms"]["soft_targets"] > 0 for record in student)
+    assert all(record["terms"]["cross_entropy"] > 1 for record in control)
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "message"),
+    [
+        (("stages.4.on_policy={share: 0.5}",), "stages.4.on_policy", "'answers' holds answers to the data's own texts"),
+        ((OWN, "stages.3.objective=[{kind: cross_entropy}]"), "stages.3.on_policy", "and no term asks one"),
+        ((OWN, "task=classification"), "stages.3.on_policy", "for task: causal_language_model; this is classification"),
+    ],
+)
+def test_own_texts_that_nobody_can_judge(tmp_path, changes, place, message):
+    with pytest.raises(InputError, match=message) as caught:
+        described(tmp_path, changes)
+    assert place in str(caught.value)
+
+
+def test_a_prompt_as_long_as_the_window_is_refused(source, tmp_path):
+    with pytest.raises(InputError, match=r"`on_policy.prompt: 16` is the whole window of 16 tokens"):
+        go(source, tmp_path / "run", "stages.3.on_policy={prompt: 16}", only=["live"])
