@@ -30,6 +30,25 @@ def test_a_bad_sample_is_named_with_step_term_and_ids(network, batches):
         fit(distiller, batches, TRAINING, progress=SilentProgress())
 
 
+def test_a_teacher_in_half_precision_is_named_with_the_samples_it_fails_on(network, batches):
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, 10)
+
+        def forward(self, inputs):
+            scale = torch.where(inputs[:, :1] == 0.25, 1e6, 1.0)  # more than float16 holds
+            return (scale * self.layer(inputs)).half()
+
+    batches[3].inputs[[5, 7], 0] = 0.25
+    distiller = Distiller(network(), Half(), CrossEntropy() + SoftTargets(), example=batches[0])
+    with pytest.raises(RunError) as caught:
+        fit(distiller, batches, TRAINING, progress=SilentProgress())
+    assert "step 4: the loss is " in str(caught.value)
+    assert "because the teacher answers NaN or infinity; the samples of its batch: '101', '103'. " in str(caught.value)
+    assert "let it compute in bfloat16 or float32" in str(caught.value)
+
+
 def test_the_gradient_of_the_step_before_is_blamed(batches):
     class Exploding(nn.Module):
         def __init__(self) -> None:
@@ -92,3 +111,20 @@ def test_nothing_is_put_off_past_a_checkpoint():
     watch.look(1, step_with(a=math.nan), Batch(inputs=torch.zeros(1)))
     with pytest.raises(RunError, match="step 1"):
         watch.check_weights(1)
+
+
+@pytest.mark.parametrize("broken", ["teacher", "both"])
+def test_on_an_accelerator_the_teacher_is_named_when_it_is_noticed(broken):
+    watch = FiniteWatch(nn.Linear(2, 2), deferred=True)
+    bad = torch.tensor([[0.0, 1.0], [math.nan, 1.0]])
+    output = Step(
+        loss=torch.tensor(math.nan),
+        terms={"soft_targets": torch.tensor(math.nan)},
+        student=Knowledge(torch.zeros(2, 2) if broken == "teacher" else bad),
+        teacher=Knowledge(bad),
+    )
+    watch.look(3, output, Batch(inputs=torch.zeros(2, 2), ids=torch.tensor([70, 71])))
+    expected = "because the teacher answers NaN or infinity; the samples of its batch: '71'."
+    with pytest.raises(RunError, match="step 3: the loss is nan") as caught:
+        watch.settle()
+    assert (expected in str(caught.value)) is (broken == "teacher")

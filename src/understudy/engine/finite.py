@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import torch
@@ -24,6 +24,8 @@ class _Seen:
     ids: Tensor | None
     loss: Tensor
     terms: dict[str, Tensor]
+    faults: Tensor | None
+    """Bool (batch,): to which samples only the teacher's answer is not finite. None: not looked at."""
 
 
 class FiniteWatch:
@@ -51,9 +53,11 @@ class FiniteWatch:
         Raises:
             RunError: naming step, terms and samples.
         """
-        self._seen.append(_Seen(step, batch.ids, output.loss.detach(), output.terms))
+        faults = _faults_of_teacher(output) if self._deferred else None  # later the answers are no longer there
+        self._seen.append(_Seen(step, batch.ids, output.loss.detach(), output.terms, faults))
         if not self._deferred:
             if not math.isfinite(output.loss.item()):
+                self._seen[-1] = replace(self._seen[-1], faults=_faults_of_teacher(output))
                 self._blame()
         elif len(self._seen) > _DEFERRED:
             self.settle()
@@ -92,6 +96,13 @@ class FiniteWatch:
         culprits = [label for label, value in bad.terms.items() if not math.isfinite(value.item())]
         values = ", ".join(f"{label} = {value.item():.4g}" for label, value in bad.terms.items())
         whose = f"term {listing(culprits)}" if culprits else "the sum of finite terms"
+        if bad.faults is not None and bool(bad.faults.any()):
+            ids = bad.ids if bad.ids is None or len(bad.ids) != len(bad.faults) else bad.ids[bad.faults]
+            raise RunError(
+                f"step {bad.step}: the loss is {bad.loss.item()}, because the teacher answers NaN or infinity"
+                f"{_samples(ids)}. A teacher in float16 does that where its numbers become too large: let it compute "
+                "in bfloat16 or float32, or look at these samples"
+            )
         or_else = f", or from the gradient of step {bad.step - 1}" if self._deferred and bad.step > 1 else ""
         raise RunError(
             f"step {bad.step}: the loss is {bad.loss.item()}, from {whose} ({values}){or_else}{_samples(bad.ids)}. "
@@ -115,6 +126,14 @@ class FiniteWatch:
 def _finite(tensors: list[Tensor]) -> bool:
     with torch.no_grad():
         return not tensors or bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all().item())
+
+
+def _faults_of_teacher(output: Step) -> Tensor | None:
+    """To which samples of a batch only the teacher's answer is not finite."""
+    if output.teacher is None or not len(output.student.logits):
+        return None
+    student, teacher = (each.logits.detach().isfinite().flatten(1).all(1) for each in (output.student, output.teacher))
+    return student & ~teacher
 
 
 def _samples(ids: Tensor | None) -> str:
