@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from understudy.export import Exported
 
 SPLITS = ("test", "validation")
+TRANSFORMERS = "transformers"
+"""The format that is a folder."""
 
 
 def export_model(
@@ -24,8 +26,8 @@ def export_model(
         str,
         typer.Option(
             "--format",
-            help="What is written: onnx, onnx_dynamic (int8), tensorrt (ONNX for it), openvino, executorch or "
-            "torch_export.",
+            help="What is written: onnx, onnx_dynamic (int8), tensorrt (ONNX for it), openvino, executorch, "
+            "torch_export, or transformers (a folder for that library).",
         ),
     ] = "onnx",
     data: Annotated[
@@ -54,6 +56,9 @@ def export_model(
 
     if split not in SPLITS:
         raise InputError(f"--split {split!r}: expected 'test' or 'validation'")
+    if format == TRANSFORMERS:
+        _for_transformers(build_named(model, size=size, classes=classes), out, data, split, as_json=as_json)
+        return
     place = place_of(out, format)  # pyright: ignore[reportArgumentType] - it checks
     built = build_named(model, size=size, classes=classes)
     samples, example = _samples(built, data, split)
@@ -73,6 +78,17 @@ def export_model(
         write_json({"schema": 1, "model": model, "path": str(made.path), **made.told()})
     else:
         write(_table(made))
+
+
+def _for_transformers(built: Built, out: Path, data: str | None, split: str, *, as_json: bool) -> None:
+    from understudy.export.transformers_folder import save_for_transformers
+
+    _, example = _samples(built, data, split)
+    place = save_for_transformers(built.module, out, classes=built.classes, example=example, task=built.task)
+    if as_json:
+        write_json({"schema": 1, "model": built.name, "path": str(place), "files": sorted(map(str, place.iterdir()))})
+    else:
+        write(f"{place}: {', '.join(sorted(file.name for file in place.iterdir()))}; loaded again, it answers alike")
 
 
 def _samples(built: Built, data: str | None, split: str) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ from understudy.export.exporting import FORMATS, Exported, Format, export
 from understudy.export.proof import Proof, RuntimeProof, prove
 from understudy.export.qdq import quantized_onnx, rewrite_qdq
 from understudy.export.tensorrt import tensorrt_problems, trtexec_line
+from understudy.export.transformers_folder import save_for_transformers
 
 __all__ = [
     "FORMATS",
@@ -20,6 +21,7 @@ __all__ = [
     "prove",
     "quantized_onnx",
     "rewrite_qdq",
+    "save_for_transformers",
     "tensorrt_problems",
     "trtexec_line",
 ]

@@ -129,7 +129,7 @@ def _fresh(spec: TransformersModel, *, classes: int, inputs: Any) -> nn.Module:
 def _saved(spec: TransformersModel, *, classes: int) -> tuple[nn.Module, Preprocess | None]:
     transformers = imported("transformers", extra="text")
     what = f"transformers' {spec.name}"
-    with _reaching(spec, what), quiet(), _quiet(transformers):
+    with _reaching(spec, what), silenced(transformers):
         config = transformers.AutoConfig.from_pretrained(spec.name)
         _check_fields(spec, config)
         language = spec.head == _OF_TOKENS  # its outputs are its tokens, and stay
@@ -192,14 +192,19 @@ def _reaching(spec: TransformersModel, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Without the library's table of loaded keys: that the head is new was asked for."""
+def silenced(transformers: Any) -> Iterator[None]:
+    """Without the library's bars and its table of loaded keys: that the head is new was asked for.
+
+    Args:
+        transformers: the library.
+    """
     logging = transformers.logging
     before, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with quiet():
+            yield
     finally:
         logging.set_verbosity(before)
         if bar:
