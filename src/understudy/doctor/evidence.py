@@ -106,6 +106,33 @@ def standard_error(fraction: float, count: int) -> float:
     return (fraction * (1.0 - fraction) / count) ** 0.5 if count else float("inf")
 
 
+def error_of(fraction: float, count: float) -> float:
+    """Standard error of a measured fraction that is never 0 where few samples were seen, not even for 0 % or 100 %.
+
+    Two right and two wrong answers are added (Agresti, Coull: Approximate is better than "exact", 1998).
+
+    Args:
+        fraction: what was seen.
+        count: on how many samples, or how many the metric is worth.
+    """
+    return standard_error((fraction * count + 2.0) / (count + 4.0), round(count + 4.0))
+
+
+def worth(labels: Tensor, metric: str) -> float:
+    """On how many samples a plain fraction would be as certain as a metric on these.
+
+    A mean over classes is as uncertain as its rarest ones: C² / Σ 1/n of C classes with n samples each.
+
+    Args:
+        labels: int64 (samples,).
+        metric: ``accuracy``, or one that is averaged over the classes.
+    """
+    if metric == "accuracy" or not len(labels):
+        return float(len(labels))
+    counts = labels.unique(return_counts=True)[1].double()
+    return float(len(counts) ** 2 / (1.0 / counts).sum())
+
+
 def read(distiller: Distiller, loader: Iterable[Any], count: int) -> list[Batch]:
     """The first batches of a loader, on the student's device; at least one, then as many as time allows.
 

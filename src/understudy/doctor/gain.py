@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from scipy.special import stdtrit
 
-from understudy.doctor.evidence import standard_error
+from understudy.doctor.evidence import error_of
 from understudy.doctor.findings import Finding
 
 
@@ -70,7 +70,7 @@ def _margin(differences: list[float], control: list[float], samples: int | None)
         variance = sum((each - mean) ** 2 for each in differences) / (count - 1)
         return float(stdtrit(count - 1, 0.975)) * (variance / count) ** 0.5
     share = min(max(control[0], 0.0), 1.0)
-    return 0.0 if samples is None else 2.0 * 2.0**0.5 * standard_error(share, samples)
+    return 0.0 if samples is None else 2.0 * 2.0**0.5 * error_of(share, samples)
 
 
 def _listed(metric: float | Sequence[float]) -> list[float]:

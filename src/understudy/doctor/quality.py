@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,12 +13,14 @@ from understudy.doctor.evidence import (
     Answers,
     Observation,
     comparable,
+    error_of,
     head,
     observe,
     read,
     standard_error,
     student_answers,
     teacher_answers,
+    worth,
 )
 from understudy.doctor.findings import Finding, raise_errors
 from understudy.doctor.freezing import check_freezing
@@ -209,8 +212,12 @@ def _against_control(
     behind = reached - control_metric if lower else control_metric - reached
     if behind <= 0:
         return []
-    count = len(teacher_answers(distiller.task, observations))
-    clear = behind > (_CLEARLY * control_metric if lower else 2.0 * standard_error(control_metric, count))
+    labels = teacher_answers(distiller.task, observations).labels
+    count, worth_of = len(labels), worth(labels, distiller.task.metric)
+    if lower:
+        clear = behind > _CLEARLY * control_metric
+    else:
+        clear = behind > 2.0 * math.hypot(error_of(reached, worth_of), error_of(control_metric, worth_of))
     return [
         Finding(
             check="teacher_quality",
