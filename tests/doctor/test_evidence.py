@@ -1,5 +1,6 @@
 """What is looked at: few rows, the labelled ones first, and no longer than a few seconds."""
 
+import pytest
 import torch
 
 from doctor.setting import TASK, batches
@@ -46,3 +47,18 @@ def test_accuracy_is_counted_over_usable_labels():
     found = evidence.answers(TASK, [(Knowledge(logits), batch)])
     assert (len(found), found.accuracy, found.chance) == (3, 2 / 3, 0.25)
     assert found.confusion().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]]
+
+
+def test_a_measured_fraction_is_never_certain():
+    assert evidence.standard_error(1.0, 100) == 0.0
+    assert evidence.error_of(1.0, 96) == pytest.approx((0.98 * 0.02 / 100) ** 0.5)
+    assert evidence.error_of(0.0, 96) == pytest.approx(evidence.error_of(1.0, 96))
+    assert evidence.error_of(0.5, 10_000) == pytest.approx(0.005, rel=1e-3)
+
+
+def test_a_mean_over_classes_is_worth_as_much_as_its_rarest_class():
+    labels = torch.tensor([0] * 360 + [1] * 12 + [2] * 12)
+    assert evidence.worth(labels, "accuracy") == 384
+    assert evidence.worth(labels, "recall") == pytest.approx(9 / (1 / 360 + 2 / 12))
+    assert evidence.worth(torch.arange(30) % 3, "f1") == pytest.approx(30)
+    assert evidence.worth(labels[:0], "recall") == 0

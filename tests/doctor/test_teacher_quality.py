@@ -163,6 +163,38 @@ def test_a_teacher_hardly_worse_than_the_control_is_a_warning(digits, distill, t
     assert [each.severity for each in findings] == ["warning"]
 
 
+class Saying(nn.Module):
+    """Says the class that is written in each input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, inputs):
+        return 9.0 * self.weight * nn.functional.one_hot(inputs[:, 0].long().clamp(0, 2), 3)
+
+
+def saying(mistakes: int):
+    """A teacher that takes some of the twelve rare samples for the common class, and what it is judged on."""
+    labels = torch.tensor(([0] * 120 + [1] * 4 + [2] * 4) * 3)
+    said = labels.index_fill(0, (labels == 2).nonzero().flatten()[:mistakes], 0)
+    task = us.Classification(metric="recall")
+    example = (torch.zeros(2, 1), labels[:2])
+    distiller = us.Distiller(nn.Linear(1, 3), Saying(), us.SoftTargets(), example=example, task=task)
+    return distiller, batches(said[:, None].float(), labels, size=128)
+
+
+def test_one_rare_sample_proves_nothing_against_a_control_without_a_mistake():
+    (finding,) = check_teacher(*saying(1), control_metric=1.0)
+    assert (finding.check, finding.severity) == ("teacher_quality", "warning")
+    assert "recall 0.9722 against 1.0000 of the control" in finding.seen
+
+
+def test_most_of_the_rare_samples_do():
+    with pytest.raises(us.InputError, match=r"recall 0\.7778 against 1\.0000 of the control"):
+        check_teacher(*saying(8), control_metric=1.0)
+
+
 def test_too_few_labels_to_judge(digits, distiller):
     inputs, targets = digits.val
     finding = found(diagnose(distiller, digits.loader(), val=[(inputs[:10], targets[:10])]), "teacher_quality")
