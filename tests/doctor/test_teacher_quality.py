@@ -185,8 +185,8 @@ def saying(mistakes: int):
 
 
 def test_one_rare_sample_proves_nothing_against_a_control_without_a_mistake():
-    (finding,) = check_teacher(*saying(1), control_metric=1.0)
-    assert (finding.check, finding.severity) == ("teacher_quality", "warning")
+    finding = found(check_teacher(*saying(1), control_metric=1.0), "teacher_quality")
+    assert finding.severity == "warning"
     assert "recall 0.9722 against 1.0000 of the control" in finding.seen
 
 
