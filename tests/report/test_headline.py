@@ -47,6 +47,11 @@ def test_a_control_that_lacks_something_else_is_told_so(report_of):
         assert not any("no teacher" in note.text or "gain from the teacher" in note.text for note in report.notes)
 
 
+def test_several_things_were_worth_something(report_of):
+    report = report_of(_with_gain(0.017, 0.018, 0.019), rows={"control": {"lacks": "the source's weights"}})
+    assert "; the source's weights were worth +1.8 ± 0.2 points" in report.headline
+
+
 def test_what_would_show_a_gain_depends_on_what_the_control_lacks(report_of):
     gains = _with_gain(0.01, -0.008, 0.004)
     for lacks, advice in ((None, "a better teacher moves it"), ("its own average", "a longer training moves it")):

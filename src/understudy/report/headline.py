@@ -60,7 +60,7 @@ def gain_sentence(gain: Gain | None) -> str:
         return f"with {gain.of} {amount} over the control, but {reason}"
     over = numbered(len(gain.seeds), "seed")
     if gain.shown:
-        return f"{gain.of} was worth {amount}"
+        return f"{gain.of} {'were' if gain.of.endswith('s') else 'was'} worth {amount}"
     if gain.ci95[1] < 0:
         lost = gain_points(gain).lstrip("−")
         return f"{gain.of} did harm: the student is {lost} worse than the same model trained without it"
