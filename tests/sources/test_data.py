@@ -82,6 +82,16 @@ def test_a_folder_of_images(tmp_path):
         assert data.test.targets[sample - 12] == label
 
 
+def test_notes_beside_the_data_are_no_data(tmp_path):
+    pets = image_folder(tmp_path / "pets")
+    (pets / "LICENSE.txt").write_text("do what you like")
+    assert load_data(DataSpec(source=str(pets), carve=2), task=IMAGES).classes == ("cat", "dog")
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "train.csv").write_text("width,height,label\n" + "1,2,0\n3,4,1\n" * 20)
+    (tmp_path / "table" / "README.txt").write_text("two columns")
+    assert load_data(DataSpec(source=str(tmp_path / "table")), task=VECTORS).train.shape == (2,)
+
+
 @pytest.mark.e2e
 def test_real_digits_are_decoded_once(shared_data):
     spec = DataSpec(source=str(shared_data / "mnist"))

@@ -218,6 +218,12 @@ def test_a_folder_has_a_file_for_each_split(tmp_path):
     assert torch.cat([data.train.ids, data.validation.ids, data.test.ids]).unique().numel() == 4 + 2 + 3
 
 
+def test_notes_beside_a_table_are_no_text(tmp_path):
+    (tmp_path / "notes.txt").write_text("where the texts come from")
+    (tmp_path / "train.jsonl").write_text(json.dumps({"text": "abcdefghij" * 6}))
+    assert text_of(load(tmp_path, carve=2, carve_test=2).train).startswith("abcdefghij")
+
+
 def test_files_of_a_folder_that_are_no_splits_are_documents_in_the_order_of_their_names(tmp_path):
     folder = tmp_path / "chapters"
     folder.mkdir()

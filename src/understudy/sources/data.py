@@ -162,7 +162,7 @@ def load_data(spec: DataSpec, *, task: Task, memory_bytes: int = MEMORY_BYTES) -
 def _running(spec: DataSpec, task: Task) -> DataSet:
     """The data of a language model: windows of running texts."""
     tokens = _tokens(spec)
-    tables = open_splits(spec.source, spec.config)
+    tables = open_splits(spec.source, spec.config, running=True)
     names = _roles(spec, tuple(tables))
     texts = {role: read_texts(tables[name], spec.inputs, task, name) for role, name in names.items()}
     classes, windows = read_windows(texts, tokens, spec.window or WINDOW)

@@ -34,7 +34,7 @@ def local_path(source: str) -> Path | None:
     return None
 
 
-def open_splits(source: str, config: str | None) -> dict[str, datasets.Dataset]:
+def open_splits(source: str, config: str | None, *, running: bool = False) -> dict[str, datasets.Dataset]:
     """Open a hub id, a folder, or a parquet, csv, json or text file; what ``datasets`` keeps of it is reused.
 
     A text file is one row with all of it, in a column ``text``.
@@ -42,6 +42,8 @@ def open_splits(source: str, config: str | None) -> dict[str, datasets.Dataset]:
     Args:
         source: as the user wrote it.
         config: which of several configurations on the hub.
+        running: whether running texts are wanted: in a folder without tables its .txt files, which are notes beside
+            images and other data.
 
     Returns:
         The splits by name.
@@ -55,7 +57,7 @@ def open_splits(source: str, config: str | None) -> dict[str, datasets.Dataset]:
     path = local_path(source)
     try:
         with _quiet():
-            opened = _open_path(path, config) if path is not None else _open_hub(source, config)
+            opened = _open_path(path, config, running) if path is not None else _open_hub(source, config)
     except (OSError, ValueError, DatasetsError) as error:
         if isinstance(error, InputError):
             raise
@@ -68,7 +70,7 @@ def open_splits(source: str, config: str | None) -> dict[str, datasets.Dataset]:
     return {str(name): split for name, split in opened.items()}
 
 
-def _open_path(path: Path, config: str | None) -> datasets.DatasetDict | datasets.Dataset:
+def _open_path(path: Path, config: str | None, running: bool) -> datasets.DatasetDict | datasets.Dataset:
     import datasets
 
     if path.is_file():
@@ -82,7 +84,7 @@ def _open_path(path: Path, config: str | None) -> datasets.DatasetDict | dataset
         return datasets.load_dataset(builder, data_files=str(path))
     if any((path / name).exists() for name in ("dataset_dict.json", "dataset_info.json")):
         return datasets.load_from_disk(str(path))
-    if next(path.glob("*.txt"), None) is not None:
+    if running and {file.suffix.lower() for file in path.rglob("*")} & set(_BUILDERS) == {".txt"}:
         return datasets.load_dataset("text", data_dir=str(path), sample_by="document")
     return datasets.load_dataset(str(path), config)
 
