@@ -136,7 +136,6 @@ class Tally:
         self._compared: dict[str, float] = {}
         self._errors = self._labelled = self.positions = 0
         self._parts: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
-        self.classes = 0
 
     def add(self, answers: Predictions, teacher: Predictions | None = None) -> None:
         """Count a batch.
@@ -148,10 +147,9 @@ class Tally:
         Raises:
             InputError: when a label is not one of the classes, or the two answered other samples or classes.
         """
-        self.classes = answers.logits.shape[-1]
         logits, targets = _labelled(answers)
         if self._metrics is None:
-            self._metrics = self._task.metrics(self.classes)
+            self._metrics = self._task.metrics(logits.shape[-1])
             for metric in self._metrics.values():
                 metric.distributed_available_fn = _alone
         if len(targets):
