@@ -118,6 +118,14 @@ def test_a_model_of_transformers_remembers_and_writes_the_same_as_without():
     assert model.training
 
 
+def test_a_state_space_model_of_transformers_writes_too():
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    model = transformers.MambaForCausalLM(transformers.MambaConfig(vocab_size=7, hidden_size=8, num_hidden_layers=1))
+    written = continued(model, torch.tensor([[3, 1]]), 3, task=TASK, generator=torch.Generator())
+    assert written.shape == (1, 5)
+
+
 def test_a_share_of_the_batches_are_the_students_own():
     loader = loader_of(Reader(), us.OnPolicy(share=0.5, prompt=3))
     kinds = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -120,6 +121,8 @@ def continued(
 
 
 def _remembers(model: nn.Module) -> bool:
-    """Whether a model can be given what it computed for the tokens before."""
+    """Whether a model can be given what it computed for the tokens before; state-space models keep that otherwise."""
     transformers = sys.modules.get("transformers")
-    return transformers is not None and isinstance(model, transformers.GenerationMixin)
+    if transformers is None or not isinstance(model, transformers.GenerationMixin):
+        return False
+    return "past_key_values" in inspect.signature(model.forward).parameters

@@ -100,7 +100,7 @@ def read_inputs(
     if not len(split):
         raise InputError(f"split {name!r} is empty; expected at least one sample")
     if columns.texts:
-        texts = Texts.of(_present(split, columns.inputs[0], name))
+        texts = Texts.of(_complete(split, columns.inputs[0], name))
         return texts, content_digest(torch.cat([texts.lengths.view(torch.uint8), texts.content]))
     if not columns.images:
         inputs = as_inputs(_numbers(split, columns.inputs, name), task, name)
@@ -177,7 +177,7 @@ def read_texts(split: datasets.Dataset, inputs: str | tuple[str, ...] | None, ta
         InputError: when no column or several could be meant, or a text is missing.
     """
     _check_names(split.features, (inputs,) if isinstance(inputs, str) else inputs or ())
-    return _present(split, _text_column(split.features, inputs, None, task=task.kind), name)
+    return _complete(split, _text_column(split.features, inputs, None, task=task.kind), name)
 
 
 def _check_names(features: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -186,7 +186,7 @@ def _check_names(features: Mapping[str, Any], names: Sequence[str]) -> None:
             raise InputError(f"there is no column {name!r}{nearest(name, features)}; {_columns(features)}")
 
 
-def _present(split: datasets.Dataset, column: str, name: str) -> list[str]:
+def _complete(split: datasets.Dataset, column: str, name: str) -> list[str]:
     values = split.with_format("arrow")[:][column].to_pylist()
     missing = [str(row) for row, value in enumerate(values) if value is None]
     if missing:
