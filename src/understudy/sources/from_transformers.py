@@ -62,8 +62,7 @@ def build_transformers(
     check_transformers(spec)
     if spec.config is not None:
         return _fresh(spec, classes=classes, inputs=inputs), None
-    assert pretrained, "an artifact of a saved transformers model holds its configuration"
-    return _saved(spec, classes=classes)
+    return _saved(spec, classes=classes, pretrained=pretrained)
 
 
 def build_text_transformers(
@@ -126,7 +125,7 @@ def _fresh(spec: TransformersModel, *, classes: int, inputs: Any) -> nn.Module:
     return constructed(f"transformers' {spec.config}", build, arguments=spec.arguments, known=fields)
 
 
-def _saved(spec: TransformersModel, *, classes: int) -> tuple[nn.Module, Preprocess | None]:
+def _saved(spec: TransformersModel, *, classes: int, pretrained: bool) -> tuple[nn.Module, Preprocess | None]:
     transformers = imported("transformers", extra="text")
     what = f"transformers' {spec.name}"
     with _reaching(spec, what), silenced(transformers):
@@ -135,7 +134,11 @@ def _saved(spec: TransformersModel, *, classes: int) -> tuple[nn.Module, Preproc
         language = spec.head == _OF_TOKENS  # its outputs are its tokens, and stay
         other_head = not language and config.num_labels != classes
         labels = {"use_cache": False} if language else {"num_labels": classes} if other_head else {}
-        model, info = getattr(transformers, _HEADS[spec.head]).from_pretrained(
+        family = getattr(transformers, _HEADS[spec.head])
+        if not pretrained:
+            config = transformers.AutoConfig.from_pretrained(spec.name, **spec.arguments, **labels)
+            return family.from_config(config), _normalization(transformers, spec)
+        model, info = family.from_pretrained(
             spec.name,
             **spec.arguments,
             **labels,
