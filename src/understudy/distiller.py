@@ -235,6 +235,14 @@ def _check_logits(student: torch.Size, teacher: torch.Size) -> None:
 def _check_kept(term: Method, teacher: Knowledge) -> None:
     if teacher.top is None:
         return
+    if teacher.top.drawn:
+        if not term.learns_from_draws:
+            raise InputError(
+                f"{term.label} cannot learn from the {teacher.logits.shape[-1]} classes that were drawn by the "
+                "teacher's probabilities; use soft_targets at temperature 1, or record all classes, or the likeliest "
+                "(`top`)"
+            )
+        return
     if term.merges_at is None:
         raise InputError(
             f"{term.label} compares each class, and the teacher tells only its {teacher.logits.shape[-1]} likeliest of "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Size, Tensor
 
+from understudy.functional.drawn_classes import drawn_logits
 from understudy.functional.top_classes import spread_logits
 
 
@@ -15,14 +16,18 @@ class TopClasses:
     """Which classes a teacher that does not tell all of them tells.
 
     Attributes:
-        kept: int64 (..., k), the likeliest classes of each position, in any order.
-        tails: by temperature the logit of all other classes together, (...,); always that of temperature 1.
+        kept: int64 (..., k), the likeliest classes of each position, in any order; or draws.
+        tails: by temperature the logit of all other classes together, (...,); always that of temperature 1, of draws
+            none.
         classes: how many classes there are.
+        drawn: whether ``kept`` were drawn by their probability, so that one may stand there several times; the logits
+            are then the logarithms of their probabilities.
     """
 
     kept: Tensor
     tails: Mapping[float, Tensor]
     classes: int
+    drawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class Knowledge:
         """The logits of all classes; those that are not kept share what is left of the probability equally."""
         if self.top is None:
             return self.logits
+        if self.top.drawn:
+            return drawn_logits(self.logits, self.top.kept, classes=self.top.classes)
         return spread_logits(self.logits, self.top.kept, self.top.tails[1.0], classes=self.top.classes)
 
     def of(self, name: str | None) -> Knowledge:

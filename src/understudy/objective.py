@@ -89,6 +89,11 @@ class Method(Spec):
         return None
 
     @property
+    def learns_from_draws(self) -> bool:
+        """Whether classes that were drawn by the teacher's probabilities are enough; they are then ``teacher.top``."""
+        return False
+
+    @property
     def wants_pairs(self) -> bool:
         """Whether the term reads layers that are still to be found."""
         return False
@@ -329,7 +334,7 @@ def sides(term: Method, student: Knowledge, teacher: Knowledge | None) -> tuple[
 def term_value(term: Method, module: nn.Module, student: Knowledge, teacher: Knowledge | None, batch: Batch) -> Tensor:
     """The unweighted value of a term, computed by the module that it built."""
     shown, answer = sides(term, student, teacher)
-    if answer is not None and answer.top is not None and term.merges_at is not None:
+    if answer is not None and answer.top is not None and not answer.top.drawn and term.merges_at is not None:
         shown, answer = _merged(shown, answer, answer.top, term.merges_at)
     return module(shown, answer if answer is not None else shown, batch)
 

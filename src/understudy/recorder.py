@@ -28,7 +28,7 @@ from understudy.sources.splits import Split
 from understudy.tasks.classification import Classification
 from understudy.tasks.task import Task
 from understudy.teachers import ModuleTeacher, OnnxTeacher, Teacher
-from understudy.views import Views
+from understudy.views import Views, random_bits
 
 SHARD_BYTES = 32 * 1024**2
 """About how large a file becomes."""
@@ -103,7 +103,7 @@ def record(
         folder: where the recording goes.
         views: how the samples are augmented; as they are when not given.
         count: how many views of each; students see them in turns, one in each epoch.
-        seed: of the views.
+        seed: of the views, and of what is drawn.
         plain: other samples that are shown as they are, such as those of the validation split.
         keep: what is kept of the answers, and how.
         task: how the network is called; classification when not given.
@@ -127,12 +127,7 @@ def record(
     if isinstance(teacher, nn.Module) and not isinstance(teacher, Teacher):
         teacher = ModuleTeacher(teacher, task=task)
     views = views if views is not None and views.changes else None
-    if views is None and count != 1:
-        raise InputError(f"{count} views of samples that are not augmented are all the same; give `views`, or count=1")
-    if count < 1:
-        raise InputError(f"count={count}; expected at least one view of each sample")
-    if plain is not None and plain.name == split.name:
-        raise InputError(f"both splits are called {split.name!r}; expected two names, so that they can be told apart")
+    _check_shown(split, plain, views, count)
     loaders = [Loader(split, batch_size=batch_size, shuffle=False, views=views, view_seed=seed, cycle=count)]
     loaders += [Loader(plain, batch_size=batch_size, shuffle=False)] if plain is not None else []
     first = next(iter(loaders[0]))
@@ -148,12 +143,23 @@ def record(
     team.agree(prepare)
     recording = Recording(folder)
     readers = {part: _Reader(loaders, part, recording.samples) for part in recording.manifest.parts}
-    rows, holes = _shard_rows(_encoded(example, keep, first), batch_size), recording.holes()
+    rows, holes = _shard_rows(_encoded(example, keep, first, seed), batch_size), recording.holes()
     team.wait()  # all have seen the same holes before anybody fills one
     team.agree(
-        lambda: _fill(recording, holes, readers, teacher, rows=rows, device=device, team=team, progress=progress)
+        lambda: _fill(
+            recording, holes, readers, teacher, rows=rows, seed=seed, device=device, team=team, progress=progress
+        )
     )
     return Recording(folder)
+
+
+def _check_shown(split: Split, plain: Split | None, views: Views | None, count: int) -> None:
+    if views is None and count != 1:
+        raise InputError(f"{count} views of samples that are not augmented are all the same; give `views`, or count=1")
+    if count < 1:
+        raise InputError(f"count={count}; expected at least one view of each sample")
+    if plain is not None and plain.name == split.name:
+        raise InputError(f"both splits are called {split.name!r}; expected two names, so that they can be told apart")
 
 
 def _check(example: Knowledge, split: Split, keep: Storage) -> None:
@@ -175,7 +181,7 @@ def _check(example: Knowledge, split: Split, keep: Storage) -> None:
 def _answer(teacher: Teacher, keep: Storage, batch: Batch, device: torch.device | str) -> Knowledge:
     answer = teacher.observe(batch.to(device), tuple(keep.layers))
     if answer.top is not None:
-        raise InputError("this teacher tells only its likeliest classes, so it cannot be recorded again")
+        raise InputError("this teacher does not tell all of its classes, so it cannot be recorded again")
     return answer
 
 
@@ -260,6 +266,7 @@ def _fill(
     teacher: Teacher,
     *,
     rows: int,
+    seed: int,
     device: torch.device | str,
     team: Team,
     progress: Callable[[int, int], None] | None,
@@ -275,7 +282,7 @@ def _fill(
     with ThreadPoolExecutor(max_workers=1) as disk:
         waiting: list[Future[object]] = []
         for piece in pieces[team.rank :: team.world]:
-            tensors = _recorded(piece, readers[piece.part], teacher, recording.manifest.keep, device)
+            tensors = _recorded(piece, readers[piece.part], teacher, recording.manifest.keep, seed, device)
             waiting.append(disk.submit(write_shard, recording.folder, piece.view, piece.first, tensors))
             if len(waiting) > _WAITING:
                 waiting.pop(0).result()
@@ -287,22 +294,23 @@ def _fill(
 
 
 def _recorded(
-    piece: Hole, reader: _Reader, teacher: Teacher, keep: Storage, device: torch.device | str
+    piece: Hole, reader: _Reader, teacher: Teacher, keep: Storage, seed: int, device: torch.device | str
 ) -> dict[str, Tensor]:
     """The tensors of one shard."""
     answers = []
     for batch in reader.batches(piece.view, piece.first, piece.last):
         sums = input_checksums(batch.inputs)
-        encoded = _encoded(_answer(teacher, keep, batch, device), keep, batch)
+        encoded = _encoded(_answer(teacher, keep, batch, device), keep, batch, seed)
         answers.append({**encoded, INPUTS: sums.cpu()})
     return {name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}
 
 
-def _encoded(answer: Knowledge, keep: Storage, batch: Batch) -> dict[str, Tensor]:
+def _encoded(answer: Knowledge, keep: Storage, batch: Batch, seed: int) -> dict[str, Tensor]:
+    assert batch.ids is not None  # our loader gives ids
+    view = 0 if batch.view is None else batch.view + 1
     try:
-        return keep.encode(answer)
+        return keep.encode(answer, seeds=random_bits(batch.ids.cpu(), seed, view))
     except InputError as error:
-        assert batch.ids is not None  # our loader gives ids
         wrong = ~torch.stack([_finite(each) for each in (answer.logits, *answer.features.values())]).all(0).cpu()
         ids = batch.ids.cpu()[wrong if wrong.any() else slice(None)]
         more = f" and {len(ids) - 4} more" if len(ids) > 4 else ""

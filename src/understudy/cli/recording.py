@@ -166,7 +166,8 @@ def _histogram(splits: tuple[SplitAnswers, ...], classes: tuple[str, ...]) -> st
 
 def _kept(found: Inspection) -> str:
     keep = found.manifest.keep
-    return keep.dtype + (f", top {keep.top}" if keep.top else "")
+    some = f", top {keep.top}" if keep.top else f", {keep.drawn} drawn" if keep.drawn else ""
+    return keep.dtype + some
 
 
 def _state(found: Inspection) -> str:

@@ -21,6 +21,7 @@ from understudy.functional.divergences import (
     soft_target_loss,
     total_variation_loss,
 )
+from understudy.functional.drawn_classes import drawn_target_loss
 from understudy.functional.exits import early_exit_loss
 from understudy.functional.factorisation import (
     mode_spectrum,
@@ -87,6 +88,7 @@ __all__ = [
     "cubic_sparsity",
     "decoupled_loss",
     "dist_loss",
+    "drawn_target_loss",
     "dynamic_temperature_loss",
     "early_exit_loss",
     "embedding_similarity_loss",

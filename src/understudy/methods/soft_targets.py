@@ -10,6 +10,7 @@ from torch import Tensor
 
 from understudy.batch import Batch
 from understudy.functional.divergences import soft_target_loss
+from understudy.functional.drawn_classes import drawn_target_loss
 from understudy.knowledge import Knowledge
 from understudy.objective import Method
 
@@ -45,21 +46,27 @@ class SoftTargets(Method):
         """The divergence of merged classes is defined too."""
         return self.temperature
 
+    @property
+    def learns_from_draws(self) -> bool:
+        """At temperature 1, at which they are drawn."""
+        return self.temperature == 1.0
+
     def loss(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """Mean divergence over the positions that the term is about."""
-        if self.rows == "all":
-            return soft_target_loss(
-                student.logits,
-                teacher.logits,
-                temperature=self.temperature,
-                mask=student.mask,
-                total=batch.valid_total,
-            )
-        mask, total = _labelled(student, batch), batch.labelled_total
-        if self.rows == "unlabelled":
-            mask = ~mask if student.mask is None else ~mask & student.mask
-            total = None if batch.valid_total is None or total is None else batch.valid_total - total
+        mask, total = self._rows(student, batch)
+        if teacher.top is not None:
+            return drawn_target_loss(student.logits, teacher.logits, drawn=teacher.top.kept, mask=mask, total=total)
         return soft_target_loss(student.logits, teacher.logits, temperature=self.temperature, mask=mask, total=total)
+
+    def _rows(self, student: Knowledge, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
+        """Which positions the term is about, and how many a whole step has of them."""
+        if self.rows == "all":
+            return student.mask, batch.valid_total
+        labelled, total = _labelled(student, batch), batch.labelled_total
+        if self.rows == "labelled":
+            return labelled, total
+        others = ~labelled if student.mask is None else ~labelled & student.mask
+        return others, None if batch.valid_total is None or total is None else batch.valid_total - total
 
 
 def _labelled(student: Knowledge, batch: Batch) -> Tensor:

@@ -50,12 +50,13 @@ def _alone(stage: Distill, asked: Mapping[str, Record]) -> Iterator[tuple[KeyPat
         )
     if stage.runtime != "pytorch" and len(asked) == len(teacher_names(stage.teacher)) > 0:
         yield ("runtime",), f"{listing(list(asked))} holds the answers already; give `runtime` to that stage, if at all"
-    short = [name for name, record in asked.items() if record.keep.top is not None]
+    short = [name for name, record in asked.items() if record.keep.sparse]
     if short and len(teacher_names(stage.teacher)) > 1:
         yield (
             ("teacher",),
-            f"several teachers answer together for all classes, and {listing(short)} keeps only the likeliest; leave "
-            "`keep.top` out there, or record the teachers together: `teacher: [a, b]` in one `record` stage",
+            f"several teachers answer together for all classes, and {listing(short)} keeps only some; leave "
+            "`keep.top` and `keep.drawn` out there, or record the teachers together: `teacher: [a, b]` in one `record` "
+            "stage",
         )
 
 
@@ -91,9 +92,15 @@ def _layers(term: Method, record: Record) -> Iterator[str]:
 
 def _classes(term: Method, record: Record) -> Iterator[str]:
     keep, at = record.keep, term.merges_at
-    if keep.top is None or not term.compares_logits:
+    if not keep.sparse or not term.compares_logits:
         return
-    if at is None:
+    if keep.drawn is not None:
+        if not term.learns_from_draws:
+            yield (
+                f"{term.label} cannot learn from the {keep.drawn} classes that {record.name!r} draws; use soft_targets "
+                "at temperature 1, or leave `keep.drawn` out there"
+            )
+    elif at is None:
         yield (
             f"{term.label} compares each class, and {record.name!r} keeps only the {keep.top} likeliest; use "
             "soft_targets, reverse_kl, skew_kl, jensen_shannon or total_variation, or leave `keep.top` out there"

@@ -200,15 +200,19 @@ class _Tally:
 
     def _count(self, answer: Knowledge, labels: Tensor, *, mixed: bool) -> None:
         classes, top = len(self.manifest.classes), answer.top
-        logits = answer.logits if top is None else torch.cat([answer.logits, top.tails[1.0].unsqueeze(-1)], -1)
-        logarithms = logits.float().log_softmax(-1)
-        shares = logarithms.exp()
+        if top is not None and top.drawn:
+            entropy = -answer.logits.mean(-1)  # of draws, without bias
+        else:
+            logits = answer.logits if top is None else torch.cat([answer.logits, top.tails[1.0].unsqueeze(-1)], -1)
+            logarithms = logits.float().log_softmax(-1)
+            shares = logarithms.exp()
+            entropy = -(shares * logarithms.where(shares > 0, 0.0)).sum(-1)
+            self.outside += float(shares[..., -1].sum(dtype=torch.float64)) if top is not None else 0.0
         best = answer.logits.argmax(-1, keepdim=True)
         likeliest = (best if top is None else top.kept.gather(-1, best)).squeeze(-1)
-        self.answers += len(logits)
+        self.answers += len(answer.logits)
         self.positions += likeliest.numel()
-        self.entropy -= float((shares * logarithms.where(shares > 0, 0.0)).sum(dtype=torch.float64))
-        self.outside += float(shares[..., -1].sum(dtype=torch.float64)) if top is not None else 0.0
+        self.entropy += float(entropy.sum(dtype=torch.float64))
         counts = likeliest.flatten().bincount(minlength=classes)
         self.top1 = counts if not len(self.top1) else self.top1 + counts
         if likeliest.shape == labels.shape and not (mixed and self.manifest.views.mixes):

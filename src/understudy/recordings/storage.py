@@ -41,6 +41,9 @@ class Storage(Spec):
     """How numbers are kept. `int8`: each row scaled by its greatest magnitude."""
     top: Annotated[int, Field(ge=1)] | None = None
     """Keep only so many of the likeliest classes, and all others as one: the tail. All when left out."""
+    drawn: Annotated[int, Field(ge=1)] | None = None
+    """Keep instead so many draws of classes, each by its probability, with repetition: what students learn from them is
+    on average what they would learn from all classes."""
     temperatures: tuple[Temperature, ...] = ()
     """At which temperatures, beside 1, terms of an objective will ask for the tail."""
     layers: dict[str, Layer] = Field(default_factory=dict)
@@ -50,6 +53,12 @@ class Storage(Spec):
     def _temperatures_of_a_tail(self) -> Storage:
         if self.temperatures and self.top is None:
             raise ValueError("`temperatures` are those of the tail that `top` leaves; with all classes there is none")
+        return self
+
+    @model_validator(mode="after")
+    def _drawn_or_likeliest(self) -> Storage:
+        if self.drawn is not None and self.top is not None:
+            raise ValueError("`top` and `drawn` are both given, expected one of them")
         return self
 
     @model_validator(mode="after")
@@ -68,17 +77,28 @@ class Storage(Spec):
         """Those of the columns of the tails: 1 comes first."""
         return (1.0, *(temperature for temperature in self.temperatures if temperature != 1.0))
 
+    @property
+    def sparse(self) -> bool:
+        """Whether not all classes are kept."""
+        return self.top is not None or self.drawn is not None
+
     def check(self, answer: Knowledge) -> None:
         """Refuse what cannot be kept of a teacher's answers.
 
         Raises:
-            InputError: for as many likeliest classes as there are, or more, or a layer without a row per sample.
+            InputError: for as many likeliest classes or draws as there are classes, or more, or a layer without a row
+                per sample.
         """
         classes = answer.logits.shape[-1]
         if self.top is not None and self.top >= classes:
             raise InputError(
                 f"top: {self.top} of {classes} classes leaves no tail; expected fewer than {classes}, or leave `top` "
                 "out to keep them all"
+            )
+        if self.drawn is not None and self.drawn >= classes:
+            raise InputError(
+                f"drawn: {self.drawn} of {classes} classes takes more room than all of them; expected fewer than "
+                f"{classes}, or leave `drawn` out to keep them all"
             )
         for path in self.layers:
             shape = tuple(answer.features[path].shape)
@@ -88,24 +108,29 @@ class Storage(Spec):
                     "it out of `layers`"
                 )
 
-    def encode(self, answer: Knowledge) -> dict[str, Tensor]:
+    def encode(self, answer: Knowledge, *, seeds: Tensor | None = None) -> dict[str, Tensor]:
         """The tensors that are kept of a batch's answers, on the CPU.
 
         Args:
             answer: logits of all classes, and the features of :attr:`layers`.
+            seeds: int64 (n,), from which the draws of each sample follow; the numbers of the rows when not given.
 
         Raises:
             InputError: for numbers that the type cannot hold, or that are not finite.
         """
         logits = answer.logits.detach()
         found: dict[str, Tensor] = {}
+        if self.drawn is not None:
+            seeds = torch.arange(len(logits)) if seeds is None else seeds
+            logits, kept = _drawn(logits, self.drawn, seeds)
+            found[KEPT] = kept.to(_places(answer.logits.shape[-1])).cpu()
         if self.top is not None:
             values, kept = logits.topk(self.top, dim=-1)
             tails = torch.stack([tail_logit(logits, kept, temperature=each) for each in self.tail_temperatures], -1)
             if not tails.isfinite().all():
                 raise InputError(f"the teacher's {TAILS} hold NaN or infinity; expected finite logits of all classes")
             found[TAILS] = tails.float().cpu()
-            found[KEPT] = kept.to(torch.int16 if logits.shape[-1] <= 2**15 else torch.int32).cpu()
+            found[KEPT] = kept.to(_places(logits.shape[-1])).cpu()
             logits = values
         found |= self._packed(LOGITS, logits, rows=logits.ndim - 1)
         for path, form in self.layers.items():
@@ -123,6 +148,8 @@ class Storage(Spec):
         """
         features = {path: self._unpacked(path, rows) for path in layers}
         logits = self._unpacked(LOGITS, rows)
+        if self.drawn is not None:
+            return Knowledge(logits, features, top=TopClasses(rows[KEPT].long(), {}, classes, drawn=True))
         if self.top is None:
             return Knowledge(logits=logits, features=features)
         tails = rows[TAILS].unbind(-1)
@@ -133,7 +160,8 @@ class Storage(Spec):
         """The tensors of a shard that :meth:`decode` needs for these layers."""
         packed = (LOGITS, *layers)
         scales = tuple(name + SCALE for name in packed) if self.dtype == "int8" else ()
-        return packed + scales + ((KEPT, TAILS) if self.top is not None else ())
+        sparse = (KEPT, TAILS) if self.top is not None else (KEPT,) if self.drawn is not None else ()
+        return packed + scales + sparse
 
     def widths(self, classes: int) -> dict[str, int]:
         """The last dimension of the tensors for which it is known.
@@ -141,6 +169,8 @@ class Storage(Spec):
         Args:
             classes: how many there are.
         """
+        if self.drawn is not None:
+            return {LOGITS: self.drawn, KEPT: self.drawn}
         if self.top is None:
             return {LOGITS: classes}
         return {LOGITS: self.top, KEPT: self.top, TAILS: len(self.tail_temperatures)}
@@ -170,6 +200,24 @@ class Storage(Spec):
             return packed.float()
         scale = rows[name + SCALE]
         return packed.float() * scale.reshape(*scale.shape, *[1] * (packed.ndim - scale.ndim))
+
+
+def _places(classes: int) -> torch.dtype:
+    """The type in which the number of a class is kept."""
+    return torch.int16 if classes <= 2**15 else torch.int32
+
+
+def _drawn(logits: Tensor, count: int, seeds: Tensor) -> tuple[Tensor, Tensor]:
+    """The logarithms of the probabilities of draws of each position, and which classes they are."""
+    logarithms = logits.float().log_softmax(-1)
+    if logarithms.isnan().any():
+        raise InputError(f"the teacher's {LOGITS} hold NaN or infinity; expected finite numbers")
+    generator, parts = torch.Generator(logits.device), []
+    for sample, seed in zip(logarithms, seeds.tolist(), strict=True):
+        shares = sample.exp().reshape(-1, logits.shape[-1])
+        parts.append(torch.multinomial(shares, count, replacement=True, generator=generator.manual_seed(seed)))
+    kept = torch.stack(parts).reshape(*logits.shape[:-1], count)
+    return logarithms.gather(-1, kept), kept
 
 
 def pooled(feature: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from understudy.batch import IGNORE_INDEX, Batch
 from understudy.errors import InputError, listing
-from understudy.knowledge import Knowledge, TopClasses
+from understudy.knowledge import Knowledge
 from understudy.recordings import Recording
 from understudy.recordings.again import how_to_record
 from understudy.recordings.checksums import input_checksums
@@ -113,6 +113,6 @@ def _on(answer: Knowledge, device: torch.device) -> Knowledge:
     top = answer.top
     if top is not None:
         tails = {temperature: tail.to(device) for temperature, tail in top.tails.items()}
-        top = TopClasses(top.kept.to(device), tails, top.classes)
+        top = replace(top, kept=top.kept.to(device), tails=tails)
     features = {path: feature.to(device) for path, feature in answer.features.items()}
     return replace(answer, logits=answer.logits.to(device), features=features, top=top)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from understudy.batch import IGNORE_INDEX, Batch
 from understudy.errors import InputError, listing
-from understudy.knowledge import Knowledge, TopClasses
+from understudy.knowledge import Knowledge
 from understudy.recordings.samples import Samples
 
 
@@ -115,7 +115,7 @@ class Told:
         top = self._answers.top
         if top is not None:
             tails = {temperature: rows(tail) for temperature, tail in top.tails.items()}
-            top = TopClasses(rows(top.kept), tails, top.classes)
+            top = replace(top, kept=rows(top.kept), tails=tails)
         return replace(self._answers, logits=rows(self._answers.logits), top=top)
 
 

@@ -30,7 +30,8 @@ class Train(Stage):
     model: AnyModel
     """Which network."""
     subset: Subset | None = None
-    """Which part of the training data it sees, and with how many labels; everything when left out."""
+    """Which part of the training data it sees, and with how many labels; everything when left out. Samples without a
+    label are seen by terms of an `objective` alone."""
     views: Views | None = None
     """Augmentation of the training inputs."""
     objective: tuple[AnyMethod, ...] | None = None
@@ -83,6 +84,8 @@ class Train(Stage):
         """Leave the trained model in the stage's directory."""
         subset = self.subset or Subset()
         split = context.data.train.subset(subset, context.seed)
+        if self.objective is None:  # the supervised loss, of which samples without a label are no part
+            split = split.select(split.known.nonzero().flatten())
         record = train_model(
             context,
             begin=tuned(fresh(self.model, context, start=self.start), self.tuning),
