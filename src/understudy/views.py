@@ -1,4 +1,4 @@
-"""Augmented views of images: pure functions of (seed, sample id, view number), computed for a whole batch at once.
+"""Augmented views of images and texts: pure functions of (seed, sample id, view number), for a whole batch at once.
 
 Nothing here has a state or reads a global random number generator. What a sample looks like in view 3 does not
 depend on the batch it is in, on the order, the process or the device, so that a teacher recorded on views
@@ -18,21 +18,27 @@ from torch import Tensor
 
 from understudy.errors import InputError
 from understudy.spec import Spec
+from understudy.word_views import kept_words, runs, without, word_numbers
 
 Pixels = Annotated[int, Field(ge=0)]
 Concentration = Annotated[float, Field(ge=0.0)]
+Chance = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 _SHIFT_Y, _SHIFT_X, _CROP_Y, _CROP_X, _FLIP, _CUTOUT_Y, _CUTOUT_X, _PARTNER, _SHARE, _BOX_Y, _BOX_X = range(11)
+_WORD, _RUN, _RUN_LENGTH, _RUN_PLACE = range(11, 15)
 """Each draw has its own stream, so that switching one kind of change on does not alter the others."""
+_FINE = 1 << 30
+"""Numbers that a uniform one is drawn from."""
+_OF_TEXTS = ("word_dropout", "ngrams")
 
 
 @final
 class Views(Spec):
-    """Random changes of an image that keep its meaning. The default changes nothing.
+    """Random changes of an image, or of a text, that keep its meaning. The default changes nothing.
 
-    They are applied in the order crop, flip, shift, cutout. Last comes mixing: with another sample of the split, as it
-    looks in the same view. Teacher and student see the same mixed image, and what the teacher says about that is the
-    target (Beyer et al. 2022, arXiv:2106.05237).
+    Those of images are applied in the order crop, flip, shift, cutout. Last comes mixing: with another sample of the
+    split, as it looks in the same view. Teacher and student see the same mixed image, and what the teacher says about
+    that is the target (Beyer et al. 2022, arXiv:2106.05237).
 
     Example:
         >>> Views(shift=2).describe()
@@ -55,6 +61,19 @@ class Views(Spec):
     """A box of another image is pasted in; the share that is left is drawn as for ``mixup``, before the box is clipped
     at the border (Yun et al. 2019, arXiv:1905.04899). One of the two at most."""
 
+    word_dropout: Chance | None = None
+    """Of texts: each word is left out with this probability; one of them always stays."""
+    ngrams: Chance | None = None
+    """Of texts: with this probability only a run of one to five words is left (Tang et al. 2019, arXiv:1903.12136,
+    whose 0.25, beside 0.1 for single words, makes many texts out of few; what they say is for a teacher to judge)."""
+
+    @model_validator(mode="after")
+    def _images_or_texts(self) -> Views:
+        others = [name for name in type(self).model_fields if name not in _OF_TEXTS and getattr(self, name)]
+        if self.of_texts and others:
+            raise ValueError(f"{' and '.join(others)} changes images, the others change texts; expected one kind")
+        return self
+
     @model_validator(mode="after")
     def _mixed_once(self) -> Views:
         if self.mixup and self.cutmix:
@@ -65,6 +84,11 @@ class Views(Spec):
     def changes(self) -> bool:
         """Whether a view can differ from the image."""
         return self != Views()
+
+    @property
+    def of_texts(self) -> bool:
+        """Whether texts are what is changed."""
+        return any(getattr(self, name) is not None for name in _OF_TEXTS)
 
     @property
     def mixes(self) -> bool:
@@ -86,27 +110,34 @@ class Views(Spec):
             parts.append(f"averaged with another by mixup, α = {self.mixup:g}")
         if self.cutmix:
             parts.append(f"a box of another pasted in by cutmix, α = {self.cutmix:g}")
+        if self.word_dropout is not None:
+            parts.append(f"each word left out with a probability of {self.word_dropout:g}")
+        if self.ngrams is not None:
+            parts.append(f"a run of a few words instead with a probability of {self.ngrams:g}")
         return ", ".join(parts) or "shown as they are"
 
     def apply(self, images: Tensor, ids: Tensor, *, view: int, seed: int) -> Tensor:
         """What the samples look like in one view, each for itself; :meth:`mix` comes after it.
 
         Args:
-            images: (N, C, H, W), float or uint8; not changed.
+            images: (N, C, H, W), float or uint8; or texts, uint8 (N, bytes); not changed.
             ids: int64 (N,), the stable id of each sample.
             view: number of the view; during training the epoch.
             seed: another seed gives other views of everything.
 
         Returns:
-            (N, C, H, W), same type as ``images``.
+            (N, C, H, W), same type as ``images``; of texts uint8 (N, bytes of the longest).
 
         Raises:
-            InputError: for anything but images with one id each, or a reflected padding as large as the image.
+            InputError: for anything but images, or texts, with one id each, or a reflected padding as large as the
+                image.
         """
         self._check(images, ids)
         if not self.changes or not len(images):
             return images
         draws = _Draws(ids, view=view, seed=seed)
+        if self.of_texts:
+            return self._fewer_words(images, draws)
         if self.crop_padding:
             images = _cropped(images, self.crop_padding, draws)
         if self.flip:
@@ -116,6 +147,21 @@ class Views(Spec):
         if self.cutout:
             images = _cut_out(images, self.cutout, draws)
         return images.contiguous()
+
+    def _fewer_words(self, texts: Tensor, draws: _Draws) -> Tensor:
+        numbers = word_numbers(texts)
+        words = int(numbers.max()) + 1
+        if not words:
+            return texts
+        kept = torch.ones(len(texts), words, dtype=torch.bool, device=texts.device)
+        if self.ngrams is not None:
+            chosen = (draws.uniform(stream) for stream in (_RUN, _RUN_LENGTH, _RUN_PLACE))
+            kept = runs(numbers, *chosen, share=self.ngrams)
+        if self.word_dropout is not None:
+            # Words outside a run are not there to be dropped: their draws are below all others.
+            each = torch.where(kept, draws.uniform_each(words, _WORD), -1.0)
+            kept = kept & kept_words(numbers, each, dropout=self.word_dropout)
+        return without(texts, numbers, kept)
 
     def partners(self, ids: Tensor, *, among: int | Tensor, view: int, seed: int) -> Tensor:
         """Which sample each one is mixed with, as a position among those that are possible.
@@ -156,6 +202,13 @@ class Views(Spec):
         return next(copies).mul_(part).add_(next(copies).mul_(1.0 - part)), shares
 
     def _check(self, images: Tensor, ids: Tensor) -> None:
+        if self.of_texts:
+            if images.ndim != 2 or images.dtype != torch.uint8 or ids.shape != images.shape[:1]:
+                raise InputError(
+                    f"views with fewer words are made of texts, uint8 (N, bytes), with one id each (N,), got inputs "
+                    f"{tuple(images.shape)} {images.dtype} and ids {tuple(ids.shape)}"
+                )
+            return
         if images.ndim != 4 or ids.shape != images.shape[:1]:
             raise InputError(
                 f"views are made of images (N, C, H, W) with one id each (N,), got inputs {tuple(images.shape)} "
@@ -224,6 +277,16 @@ class _Draws:
 
     def below(self, bound: int | Tensor, stream: int) -> Tensor:
         return random_below(bound, self._ids, *self._key, stream)
+
+    def uniform(self, stream: int) -> Tensor:
+        """Float64 (N,) in [0, 1)."""
+        return self.below(_FINE, stream).double() / _FINE
+
+    def uniform_each(self, count: int, stream: int) -> Tensor:
+        """Float64 (N, count) in [0, 1), for parts of the samples, whose draws do not depend on how many there are."""
+        own = random_bits(self._ids, *self._key, stream)
+        parts = torch.arange(count, device=own.device)
+        return random_below(_FINE, own[:, None] + parts).double() / _FINE
 
 
 def _cropped(images: Tensor, padding: int, draws: _Draws) -> Tensor:

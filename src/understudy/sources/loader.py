@@ -253,7 +253,8 @@ def _check(split: Split, batch_size: int, views: Views | None, drop_last: bool, 
             f"split {split.name!r} has {len(split):,} samples, fewer than one batch of {batch_size}, and the last "
             "batch is dropped if it is not full: nothing is left. Choose a smaller batch_size"
         )
-    if views is not None and views.changes and not split.images:
-        raise InputError(
-            f"`views` change images ({views.describe()}); the samples of split {split.name!r} have shape {split.shape}"
-        )
+    if views is None or not views.changes or (isinstance(split.inputs, Texts) if views.of_texts else split.images):
+        return
+    what = "texts" if views.of_texts else "images"
+    samples = "are texts" if isinstance(split.inputs, Texts) else f"have shape {split.shape}"
+    raise InputError(f"`views` change {what} ({views.describe()}); the samples of split {split.name!r} {samples}")
