@@ -29,7 +29,7 @@ from understudy.tokenizing import (
     tokenization_of,
 )
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"))
+TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\x1e"))
 WORDS = ("a", "good", "bad", "film")
 CLS, SEP = 2, 3
 

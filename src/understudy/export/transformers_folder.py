@@ -21,6 +21,7 @@ from understudy.sources.forward import moved
 from understudy.sources.from_transformers import silenced
 from understudy.sources.preprocess import normalisation_of, preprocess_inputs, preprocess_of
 from understudy.taps import unwrapped
+from understudy.tasks.multi_label import MultiLabelClassification
 from understudy.tasks.task import Task
 from understudy.tokenizing import TextTokenization, tokenization_of
 
@@ -59,6 +60,8 @@ def save_for_transformers(
             "Others are written as onnx, openvino, executorch or torch_export"
         )
     _tell(own, classes)
+    if isinstance(task, MultiLabelClassification):
+        own.config.problem_type = "multi_label_classification"
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as place:
