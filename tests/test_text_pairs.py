@@ -19,7 +19,7 @@ from understudy.tokenizing import EMPTY, Bytes, TextTokenization, Tokenizer, Wor
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\x1e"), max_size=8)
 PAIRS = [("a good film", "bad"), ("bad", "a film that was not bad"), ("", "good")]
-WORDS = "a good bad film not it was and that all".split()
+WORDS = ["a", "good", "bad", "film", "not", "it", "was", "and", "that", "all"]
 SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
 
 
@@ -91,7 +91,8 @@ def test_a_saved_tokenizer_reads_two_texts_as_transformers_does(tmp_path) -> Non
 
     model = transformer(tmp_path / "t.json", most=8)
     theirs = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "t.json"), pad_token="[PAD]")
-    expected = theirs(*map(list, zip(*PAIRS, strict=True)), max_length=8, truncation="longest_first", padding=True)
+    more = {"padding": True, "return_token_type_ids": True}
+    expected = theirs(*map(list, zip(*PAIRS, strict=True)), max_length=8, truncation="longest_first", **more)
     made = tokenization_of(model).tokens(bytes_of(PAIRS))
     assert made.keys() == {"input_ids", "attention_mask", "token_type_ids"}
     for name, tensor in made.items():

@@ -282,9 +282,9 @@ class TextTokenization:
         pairs = any(one.kinds is not None for one in made)
         if self.told_apart == "always" or (self.told_apart == "pairs" and pairs):
             kinds = np.zeros(real.shape, np.int64)
-            for row, one in zip(kinds, made, strict=True):
+            for row, one in enumerate(made):
                 if one.kinds is not None:
-                    row[: len(one.kinds)] = one.kinds
+                    kinds[row, : len(one.kinds)] = one.kinds
             tensors["token_type_ids"] = torch.from_numpy(kinds)
         return {name: tensor.to(rows.device) for name, tensor in tensors.items()}
 

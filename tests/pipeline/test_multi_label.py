@@ -214,6 +214,19 @@ def test_the_doctor_has_nothing_to_say_against_it(source) -> None:
     assert [finding for finding in deep_check(described(source)) if finding.severity == "error"] == []
 
 
+def test_what_is_about_one_class_of_each_sample_is_refused(source) -> None:
+    bias = "{kind: fit_bias, name: bias, student: student, teacher: teacher, classes: [music]}"
+    with pytest.raises(InputError, match=r"stages.0.kind: fit_bias is about classes of which each sample has one"):
+        described(source, f"stages=[{bias}]")
+    with pytest.raises(InputError, match="a table of answers tells one class of each sample"):
+        run(
+            described(source, "stages.student.teacher={kind: table, path: x.csv}"),
+            source.parent / "never",
+            progress=SilentProgress(),
+            only=("student",),
+        )
+
+
 @pytest.mark.parametrize("kind", ["dist", "decoupled", "logit_standardisation"])
 def test_terms_about_the_classes_among_each_other_are_refused(source, kind) -> None:
     with pytest.raises(InputError, match=rf"stages.2.objective.1: {kind} compares the classes .* use soft_targets"):

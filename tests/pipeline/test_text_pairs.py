@@ -19,14 +19,15 @@ data: {source: SOURCE, carve: 60, carve_test: 80}
 stages:
   - kind: train
     name: teacher
-    model: {source: understudy, name: gru, arguments: {embedding: 12, width: 24}, preprocess: {kind: words, buckets: 100}}
+    model:
+      {source: understudy, name: gru, arguments: {embedding: 12, width: 24}, preprocess: {kind: words, buckets: 100}}
     training: &training
       {epochs: 30, batch_size: 16, optimizer: {kind: adam, lr: 0.01}, execution: plain}
   - {kind: record, name: answers, teacher: teacher}
   - kind: distill
     name: student
     teacher: answers
-    model: {source: understudy, name: gru, arguments: {embedding: 8, width: 16}, preprocess: {kind: words, buckets: 60}}
+    model: {source: understudy, name: gru, arguments: {embedding: 8, width: 16}, preprocess: {kind: words, buckets: 100}}
     objective: [{kind: cross_entropy}, {kind: soft_targets, temperature: 2.0}]
     training: *training
     control: false

@@ -11,8 +11,8 @@ import torch
 
 from understudy import Classification, InputError, MultiLabelClassification, TextClassification
 from understudy.sources import DataSpec, Subset, load_data
-from understudy.views import Views
 from understudy.sources.loader import Loader
+from understudy.views import Views
 
 TASK = MultiLabelClassification()
 TEXTS = tuple(f"text number {number}" for number in range(6))
@@ -175,7 +175,7 @@ def test_a_subset_keeps_all_labels_of_a_sample(tmp_path) -> None:
     assert (int(kept.sum()), len(part), part.noun) == (4, len(train), "texts")
     assert torch.equal(part.targets[kept], train.targets[kept])
     assert Subset(labels=4).describe(train) == f"4 of {len(train)} texts are labelled"
-    with pytest.raises(InputError, match="by their one class, which texts have not"):
+    with pytest.raises(InputError, match="by their class, and texts with several labels have none"):
         train.subset(Subset(only_classes=("a",)))
 
 

@@ -63,5 +63,5 @@ def test_three_columns_are_no_pair(tmp_path) -> None:
 
 def test_a_missing_text_is_named(tmp_path) -> None:
     rows = [*ROWS[:3], ("only one", "", 1), *ROWS[4:]]
-    with pytest.raises(InputError, match="1 samples of split 'train' have no hypothesis: samples '?3"):
+    with pytest.raises(InputError, match=r"1 samples of split 'train' have no hypothesis: samples '?3"):
         read(table(tmp_path, "premise", "hypothesis", "label", rows=rows))

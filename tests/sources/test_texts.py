@@ -139,7 +139,11 @@ def test_a_text_may_be_empty(tmp_path):
             {"inputs": "stars"},
             r"column 'stars' does not hold texts; task 'text_classification' reads one column of texts",
         ),
-        ({"text": REVIEWS, "sentence": REVIEWS}, {"inputs": ("text", "sentence")}, r"`inputs` names 2 columns"),
+        (
+            dict.fromkeys(("text", "sentence", "review"), REVIEWS),
+            {"inputs": ("text", "sentence", "review")},
+            r"`inputs` names 3 columns",
+        ),
         (
             {"text": [None if index in (4, 11) else text for index, text in enumerate(REVIEWS)]},
             {},

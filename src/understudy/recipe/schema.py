@@ -15,7 +15,7 @@ from understudy.recipe.recorded import unfit_recordings
 from understudy.recipe.references import misplaced
 from understudy.sources.data import DataSpec
 from understudy.spec import Spec, refuse
-from understudy.tasks import AnyTask, CausalLanguageModel
+from understudy.tasks import AnyTask, CausalLanguageModel, MultiLabelClassification
 
 VERSION = 1
 """The version of recipes that this Understudy reads."""
@@ -72,8 +72,14 @@ def _without_texts(task: AnyTask, stages: tuple[Stage, ...]) -> list[tuple[KeyPa
 
 
 def _refused(task: AnyTask, stages: tuple[Stage, ...]) -> list[tuple[KeyPath, str]]:
-    """Terms that say nothing in this task."""
-    return [
+    """Terms and stages that say nothing in this task."""
+    alone = "is about classes of which each sample has one, and here it has any number of labels; leave the stage out"
+    unfit: list[tuple[KeyPath, str]] = [
+        (("stages", index, "kind"), f"{stage.kind} {alone}")
+        for index, stage in enumerate(stages)
+        if stage.among_classes and isinstance(task, MultiLabelClassification)
+    ]
+    return unfit + [
         (("stages", index, "objective", number), problem)
         for index, stage in enumerate(stages)
         if isinstance(stage, Train | Transfer | Distill)

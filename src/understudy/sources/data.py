@@ -268,8 +268,8 @@ def _roles(spec: DataSpec, names: tuple[str, ...]) -> dict[str, str]:
 
 
 def _split(part: _Part, name: str, classes: tuple[str, ...], offset: int) -> Split:
-    several = isinstance(part.labels, LabelSets)
-    labels = label_targets(part.labels, classes) if several else targets(part.labels, classes)
+    read = part.labels
+    labels = label_targets(read, classes) if isinstance(read, LabelSets) else targets(read, classes)
     if len(labels) != len(part.inputs):
         raise InputError(f"split {name!r} has {len(part.inputs):,} inputs and {len(labels):,} labels")
     if not len(labels):

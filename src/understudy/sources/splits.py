@@ -202,8 +202,9 @@ class Subset(Spec):
         if names is None:
             return torch.ones(len(split), dtype=torch.bool)
         if split.targets.ndim > 1:
+            what = split.noun if are_tokens(split.inputs) else f"{split.noun} with several labels"
             raise InputError(
-                f"`only_classes` and `exclude_classes` choose samples by their one class, which {split.noun} have not"
+                f"`only_classes` and `exclude_classes` choose samples by their class, and {what} have none"
             )
         field = "exclude_classes" if self.only_classes is None else "only_classes"
         indices = [_class_index(name, split.classes, field) for name in names]

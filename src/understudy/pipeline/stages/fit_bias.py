@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,8 @@ class FitBias(Stage):
     bias for the class is far too low (Hinton et al. 2015, section 3). The shift is found on training inputs, by
     the divergence from the teacher's answers.
     """
+
+    among_classes: ClassVar[bool] = True
 
     kind: Literal["fit_bias"] = "fit_bias"
     student: Name
