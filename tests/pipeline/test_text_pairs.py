@@ -27,7 +27,8 @@ stages:
   - kind: distill
     name: student
     teacher: answers
-    model: {source: understudy, name: gru, arguments: {embedding: 8, width: 16}, preprocess: {kind: words, buckets: 100}}
+    model:
+      {source: understudy, name: gru, arguments: {embedding: 8, width: 16}, preprocess: {kind: words, buckets: 100}}
     objective: [{kind: cross_entropy}, {kind: soft_targets, temperature: 2.0}]
     training: *training
     control: false

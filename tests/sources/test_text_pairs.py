@@ -42,6 +42,11 @@ def test_two_columns_that_are_named(tmp_path) -> None:
         read(path)
 
 
+def test_a_column_that_is_called_text_comes_first(tmp_path) -> None:
+    rows = [(*row[:2], "told", row[2]) for row in ROWS]
+    assert set(texts(read(table(tmp_path, "question", "answer", "text", "label", rows=rows)))) == {"told"}
+
+
 def test_one_of_them_alone(tmp_path) -> None:
     data = read(table(tmp_path, "premise", "hypothesis", "label"), inputs="premise")
     assert texts(data) == [ROWS[identity][0] for identity in data.train.ids.tolist()]

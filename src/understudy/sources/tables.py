@@ -36,6 +36,7 @@ _PAIRS = (
     ("text1", "text2"),
     ("text_a", "text_b"),
 )
+"""Columns that hold pairs of texts, where no other one is called as texts are."""
 _LABELS = ("label", "labels", "fine_label", "target", "targets", "class", "y")
 _FORMAT = 1
 """Counts up when images are decoded differently, so that older files of the cache are not used."""
@@ -224,7 +225,8 @@ def _of_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None,
     """One column of texts, or two, whose texts in a row are a pair."""
     texts = [name for name, feature in features.items() if name not in labels and _textual(feature)]
     if not inputs:
-        inputs = next((pair for pair in _PAIRS if all(name in texts for name in pair)), None)
+        usual = {name for name in texts if name in _TEXTS}
+        inputs = next((pair for pair in _PAIRS if usual <= set(pair) <= set(texts)), None)
     if isinstance(inputs, tuple) and len(inputs) == 2 and all(_textual(features[name]) for name in inputs):
         return Columns(inputs, labels, images=False, texts=True)
     column = _text_column(features, inputs, labels, task="text_classification")
