@@ -199,7 +199,7 @@ def read_label_sets(split: datasets.Dataset, columns: tuple[str, ...], name: str
             )
         cells = [[np.nan if cell is None else cell for cell in table[column].to_pylist()] for column in columns]
         return LabelSets.of_array(name, np.asarray(cells, dtype=np.float64).T, columns)
-    column = columns[0]
+    column = next(iter(columns))
     feature = split.features[column]
     inner = feature.feature if isinstance(feature, (datasets.List, datasets.LargeList)) else feature
     if inner is feature and not _textual(feature):

@@ -125,7 +125,7 @@ class MultiLabelClassification(Task):
 
         from understudy.tasks.average_precision import MeanAveragePrecision
 
-        labels, unknown = self._count(), IGNORE_INDEX
+        labels, unknown = self._number(), IGNORE_INDEX
         return MetricCollection(
             {
                 "accuracy": MultilabelAccuracy(labels, average="micro", ignore_index=unknown),
@@ -151,14 +151,14 @@ class MultiLabelClassification(Task):
             logits: (positions, 2), those of each sample in the order of the labels.
             targets: (positions,).
         """
-        labels = self._count()
+        labels = self._number()
         metrics.update((logits[:, 1] - logits[:, 0]).sigmoid().view(-1, labels), targets.view(-1, labels))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """How likely each sample has each label, (batch, labels)."""
         return (logits[..., 1] - logits[..., 0]).sigmoid()
 
-    def _count(self) -> int:
+    def _number(self) -> int:
         if self.labels is None:
             raise InputError("to measure quality, say how many labels there are: MultiLabelClassification(labels=…)")
         return self.labels
