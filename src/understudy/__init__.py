@@ -49,7 +49,14 @@ if TYPE_CHECKING:
     from understudy.sources.loader import Loader
     from understudy.sources.splits import Subset
     from understudy.taps import Taps
-    from understudy.tasks import CausalLanguageModel, Classification, ImageClassification, Task, TextClassification
+    from understudy.tasks import (
+        CausalLanguageModel,
+        Classification,
+        ImageClassification,
+        MultiLabelClassification,
+        Task,
+        TextClassification,
+    )
     from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, OnnxTeacher, Recorded, Teacher, Told
     from understudy.transfer import (
         Lora,
@@ -102,6 +109,7 @@ _HOME = {
     "Lora": "transfer",
     "Method": "objective",
     "ModuleTeacher": "teachers",
+    "MultiLabelClassification": "tasks",
     "Objective": "objective",
     "OneCycle": "schedules",
     "OnnxTeacher": "teachers",

@@ -81,6 +81,8 @@ class Distiller(nn.Module):
         objective = Objective.of(objective)
         if isinstance(teacher, nn.Module) and not isinstance(teacher, Teacher):
             teacher = ModuleTeacher(teacher, task=self.task)
+        if refused := [why for term in objective.terms if (why := self.task.refuses(term)) is not None]:
+            raise InputError("\n".join(refused))
         if self.task.batch(example).label_pairs is not None and objective.unmixable:
             raise InputError("\n".join(objective.unmixable))
         students = _students(student)

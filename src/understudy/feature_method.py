@@ -157,7 +157,7 @@ class FeatureMethod(Method):
         for student, teacher in self.layers:
             try:
                 pair = shapes.student[student], shapes.teacher[teacher]
-                positions = _positions(self, pair, shapes.student_logits[:-1], shapes.tokens)
+                positions = _positions(self, pair, shapes.places, shapes.tokens)
                 of_tokens = _has_tokens(pair[0], shapes)
                 if of_tokens and self.form == "map":
                     raise InputError("it compares maps, and these layers give the tokens of texts, which make no map")
@@ -272,14 +272,14 @@ def compared(
     tokens, pairs = student.tokens, []
     for (student_path, teacher_path), form in zip(method.layers, forms, strict=True):
         feature, answer = student.features[student_path], teacher.features[teacher_path]
-        of_logits, shapes = student.logits.shape[:-1], (feature.shape, answer.shape)
+        of_logits, shapes = student.places, (feature.shape, answer.shape)
         positions = _positions(method, shapes, of_logits, None if tokens is None else tokens.shape)
         if tokens is not None and len(positions) > len(of_logits):
             mask, total = (tokens if student.mask is None else tokens & student.mask[:, None]).flatten(), None
         else:
             aligned = len(of_logits) == 1 or _has_positions(feature.shape, of_logits)
             mask = student.mask.flatten() if aligned and student.mask is not None else None
-            total = batch.valid_total if aligned else None
+            total = samples_in_step(student, batch) if aligned else None
             if len(of_logits) == 1:
                 feature = _without_padding(form, feature, tokens)
                 answer = _without_padding(form, answer, teacher.tokens)
@@ -318,10 +318,17 @@ def tokens_of_samples(
         Which tokens are real, (batch, tokens), which samples count, (batch,), and how many in the whole step; None
         each where all do. Where tokens have logits of their own, those that count are the real ones.
     """
-    by_sample = student.logits.ndim == 2
+    by_sample = len(student.places) == 1
     tokens = student.mask if student.tokens is None and not by_sample else student.tokens
     real = tokens if tokens is not None and tokens.shape == (len(student.logits), count) else None
-    return (real, student.mask, batch.valid_total) if by_sample else (real, None, None)
+    return (real, student.mask, samples_in_step(student, batch)) if by_sample else (real, None, None)
+
+
+def samples_in_step(student: Knowledge, batch: Batch) -> Tensor | None:
+    """How many places count in the whole step: of samples with several labels the samples, however many labels."""
+    if batch.valid_total is None or not student.labels:
+        return batch.valid_total
+    return batch.valid_total / student.logits.shape[1]
 
 
 def vector_per_row(feature: Tensor, student: Knowledge) -> Tensor:
@@ -335,7 +342,7 @@ def vector_per_row(feature: Tensor, student: Knowledge) -> Tensor:
     Raises:
         InputError: for a feature of another shape.
     """
-    positions = student.logits.shape[:-1]
+    positions = student.places
     kept = feature if len(positions) > 1 else _without_padding("vector", feature, student.tokens)
     return as_vector(_rows(kept, positions))
 

@@ -44,6 +44,8 @@ class Knowledge:
         tokenization: by what the network itself made its tokens, as a digest; None where it made none.
         members: the same of each of several students or teachers, by name; empty for a single one.
         top: which classes the logits are about, and what is known of the others; None: they are about all.
+        labels: whether the positions beside the batch are labels of a sample, each a question of its own, and no
+            places in it: a feature has no row for each of them.
     """
 
     logits: Tensor
@@ -53,6 +55,12 @@ class Knowledge:
     tokenization: str | None = None
     members: Mapping[str, Knowledge] = field(default_factory=dict)
     top: TopClasses | None = None
+    labels: bool = False
+
+    @property
+    def places(self) -> Size:
+        """The positions of the logits that a feature can have a row for: (batch,), or (batch, tokens) and the like."""
+        return self.logits.shape[:1] if self.labels else self.logits.shape[:-1]
 
     @property
     def shape(self) -> Size:
@@ -84,6 +92,7 @@ class Shapes:
         teacher_logits: shape of the teacher's logits, None without a teacher.
         tokens: shape of the student's mask of real tokens, None without one.
         same_tokens: False where both networks make tokens of a text, and not the same ones.
+        labels: whether each sample has several labels, as in :class:`Knowledge`.
     """
 
     student: Mapping[str, Size]
@@ -92,6 +101,12 @@ class Shapes:
     teacher_logits: Size | None
     tokens: Size | None = None
     same_tokens: bool = True
+    labels: bool = False
+
+    @property
+    def places(self) -> Size:
+        """The positions of the logits that a feature can have a row for."""
+        return self.student_logits[:1] if self.labels else self.student_logits[:-1]
 
     @staticmethod
     def of(student: Knowledge, teacher: Knowledge | None) -> Shapes:
@@ -103,6 +118,7 @@ class Shapes:
             teacher_logits=teacher.shape if teacher else None,
             tokens=student.tokens.shape if student.tokens is not None else None,
             same_tokens=teacher is None or len({student.tokenization, teacher.tokenization} - {None}) < 2,
+            labels=student.labels,
         )
 
 

@@ -45,6 +45,9 @@ class Method(Spec):
     needs_one_label: ClassVar[bool] = False
     """Whether the term says nothing without the one true class of a sample; a mix of two samples has none."""
 
+    among_classes: ClassVar[bool] = False
+    """Whether the term is about the classes among each other, and says nothing where there is only yes or no."""
+
     kind: str
     weight: Weight = 1.0
     """Factor of the term in the sum: a number, or a schedule over the training."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from understudy.batch import IGNORE_INDEX, Batch
+from understudy.batch import Batch
 from understudy.errors import InputError, RunError, UnderstudyError, listing
 from understudy.identity import identity_of, runtime_of
 from understudy.knowledge import Knowledge
@@ -132,12 +132,13 @@ def record(
     loaders += [Loader(plain, batch_size=batch_size, shuffle=False)] if plain is not None else []
     first = next(iter(loaders[0]))
     example = _answer(teacher, keep, first, device)
-    _check(example, split, keep)
+    classes = task.answers(split.classes)
+    _check(example, classes, keep)
 
     def prepare() -> None:
         if team.rank == 0:
             shown = [loader.split for loader in loaders]
-            manifest = _manifest(shown, loaders[0], keep, name=name, teacher=teacher, data=data)
+            manifest = _manifest(shown, loaders[0], keep, name=name, teacher=teacher, data=data, classes=classes)
             begin(folder, manifest, _samples(shown), extend=extend)
 
     team.agree(prepare)
@@ -162,11 +163,11 @@ def _check_shown(split: Split, plain: Split | None, views: Views | None, count: 
         raise InputError(f"both splits are called {split.name!r}; expected two names, so that they can be told apart")
 
 
-def _check(example: Knowledge, split: Split, keep: Storage) -> None:
+def _check(example: Knowledge, classes: tuple[str, ...], keep: Storage) -> None:
     keep.check(example)
-    if len(split.classes) != example.logits.shape[-1]:
+    if len(classes) != example.logits.shape[-1]:
         raise InputError(
-            f"the teacher has {example.logits.shape[-1]} classes and the data {len(split.classes)}; expected the same "
+            f"the teacher has {example.logits.shape[-1]} classes and the data {len(classes)}; expected the same "
             "classes in the same order"
         )
     tokens = example.tokens.shape if example.tokens is not None else None
@@ -186,7 +187,14 @@ def _answer(teacher: Teacher, keep: Storage, batch: Batch, device: torch.device 
 
 
 def _manifest(
-    splits: list[Split], loader: Loader, keep: Storage, *, name: str, teacher: Teacher, data: str | None
+    splits: list[Split],
+    loader: Loader,
+    keep: Storage,
+    *,
+    name: str,
+    teacher: Teacher,
+    data: str | None,
+    classes: tuple[str, ...],
 ) -> Manifest:
     """What is recorded now: the first split in the loader's views, all others as they are."""
     split, views, parts, first = splits[0], loader.views, [], 0
@@ -199,7 +207,7 @@ def _manifest(
         teacher=name,
         weights=identity_of(teacher),
         runtime=runtime_of(teacher),
-        classes=split.classes,
+        classes=classes,
         probabilities=isinstance(teacher, OnnxTeacher) and bool(teacher.probabilities),
         data=data,
         input_shape=split.shape,
@@ -222,7 +230,7 @@ def drawn_from(split: Split) -> str:
     Args:
         split: the samples that partners are drawn from.
     """
-    return content_digest(torch.stack([split.ids.cpu(), (split.targets.cpu() != IGNORE_INDEX).long()]))
+    return content_digest(torch.stack([split.ids.cpu(), split.known.cpu().long()]))
 
 
 class _Reader:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
@@ -30,6 +31,11 @@ _REMEMBERED = 8_000_000
 _ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 _WORD = re.compile(r"\w+|[^\w\s]")
 
+_BETWEEN = "\x1e"
+"""The character that stands between the two texts of a pair; in a text itself it becomes a space."""
+
+Text = str | tuple[str, str]
+"""A text, or a pair of texts that are read together."""
 Tokens = Annotated[int, Field(ge=1)]
 
 
@@ -79,11 +85,12 @@ AnyTokens = Words | Bytes | Tokenizer
 """What a model may make of texts."""
 
 
-def bytes_of(texts: Sequence[str]) -> Tensor:
+def bytes_of(texts: Sequence[Text]) -> Tensor:
     r"""Texts as one tensor: their bytes in UTF-8, with zeros after the shorter ones.
 
     Args:
-        texts: any; the character U+0000, which is no text, becomes a space.
+        texts: any, or pairs, with a byte between the two that is in no text; the characters U+0000 and U+001E, which
+            are no text, become spaces.
 
     Returns:
         uint8 (texts, bytes of the longest), at least one column.
@@ -91,6 +98,8 @@ def bytes_of(texts: Sequence[str]) -> Tensor:
     Example:
         >>> bytes_of(["ab", "c"]).tolist()
         [[97, 98], [99, 0]]
+        >>> bytes_of([("a", "b")]).tolist()
+        [[97, 30, 98]]
     """
     encoded = utf8(texts)
     rows = np.zeros((len(encoded), max((len(text) for text in encoded), default=0) or 1), np.uint8)
@@ -99,13 +108,14 @@ def bytes_of(texts: Sequence[str]) -> Tensor:
     return torch.from_numpy(rows)
 
 
-def utf8(texts: Sequence[str]) -> list[bytes]:
+def utf8(texts: Sequence[Text]) -> list[bytes]:
     """Texts as bytes without a zero among them, which stands for padding; what is no character becomes ``?``."""
-    return [text.replace("\0", " ").encode("utf-8", "replace") for text in texts]
+    parts = ((text,) if isinstance(text, str) else text for text in texts)
+    return [_BETWEEN.encode().join(_utf8(part.replace(_BETWEEN, " ")) for part in each) for each in parts]
 
 
-def texts_of(rows: Tensor) -> list[str]:
-    """The texts that :func:`bytes_of` made a tensor of.
+def texts_of(rows: Tensor) -> list[Text]:
+    """The texts, or pairs of them, that :func:`bytes_of` made a tensor of.
 
     Args:
         rows: uint8 (texts, bytes).
@@ -114,7 +124,7 @@ def texts_of(rows: Tensor) -> list[str]:
         >>> texts_of(bytes_of(["naïve", ""]))
         ['naïve', '']
     """
-    return [text.decode("utf-8", "replace") for text in _encoded(rows)]
+    return [_text_of(text) for text in _encoded(rows)]
 
 
 def are_texts(inputs: Any) -> bool:
@@ -127,6 +137,21 @@ def are_tokens(inputs: Any) -> bool:
     return isinstance(inputs, Tensor) and inputs.dtype == torch.int64 and inputs.ndim == 2
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Made:
+    """What was made of one text, or of a pair.
+
+    Attributes:
+        tokens: int32 (tokens,).
+        cut: whether there were more.
+        kinds: int8 (tokens,), of which text of a pair each is, 0 or 1; None where there is only one.
+    """
+
+    tokens: np.ndarray
+    cut: bool
+    kinds: np.ndarray | None = None
+
+
 @final
 class TextTokenization:
     """A forward pre-hook that makes tokens of texts; a call with anything else passes through.
@@ -134,9 +159,16 @@ class TextTokenization:
     The network is then called with ``input_ids`` and ``attention_mask``, int64 (batch, tokens), padded at the end to
     the longest text of the batch. Copies of a network share it.
 
+    Of a pair both texts are read, the longer one cut first. A saved tokenizer puts its own marks around them; of words
+    and bytes :data:`EMPTY` stands between the two.
+
     Args:
         spec: what tokens are made.
         backend: the tokenizer itself, for :class:`Tokenizer`; its truncation and padding are set here.
+
+    Attributes:
+        told_apart: whether the network is also given ``token_type_ids``, which say of each token of which text it is:
+            never, where there is a pair in a batch, or always.
 
     Raises:
         InputError: when no token of a text is left of so few.
@@ -145,7 +177,8 @@ class TextTokenization:
     def __init__(self, spec: AnyTokens, backend: tokenizers.Tokenizer | None = None) -> None:
         self.spec = spec
         self.backend = backend
-        self._remembered: dict[bytes, tuple[np.ndarray, bool]] = {}
+        self.told_apart: Literal["never", "pairs", "always"] = "never"
+        self._remembered: dict[bytes, _Made] = {}
         self._tokens = 0
         if backend is None:
             self.padding = PADDING
@@ -193,7 +226,7 @@ class TextTokenization:
         """
         if self.backend is not None:
             return np.array(self.backend.encode(text, add_special_tokens=False).ids, np.int64)
-        return np.frombuffer(utf8([text])[0], np.uint8).astype(np.int64) + _OTHERS
+        return np.frombuffer(_utf8(text), np.uint8).astype(np.int64) + _OTHERS
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text that some tokens of bytes or of a saved tokenizer are of; marks are left out.
@@ -235,46 +268,84 @@ class TextTokenization:
             rows: uint8 (texts, bytes), as :func:`bytes_of` makes them.
 
         Returns:
-            ``input_ids`` and ``attention_mask``, int64 (texts, tokens of the longest), on the device of ``rows``.
+            ``input_ids`` and ``attention_mask``, and where the network tells pairs apart ``token_type_ids``, int64
+            (texts, tokens of the longest), on the device of ``rows``.
         """
-        each = [tokens for tokens, _ in self._made(rows)]
+        made = self._made(rows)
+        each = [one.tokens for one in made]
         lengths = np.array([len(tokens) for tokens in each], np.int64)
         real = np.arange(lengths.max(initial=1)) < lengths[:, None]
         ids = np.full(real.shape, self.padding, np.int64)
         if len(each):
             ids[real] = np.concatenate(each)
         tensors = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(real.astype(np.int64))}
+        pairs = any(one.kinds is not None for one in made)
+        if self.told_apart == "always" or (self.told_apart == "pairs" and pairs):
+            kinds = np.zeros(real.shape, np.int64)
+            for row, one in enumerate(made):
+                if one.kinds is not None:
+                    kinds[row, : len(one.kinds)] = one.kinds
+            tensors["token_type_ids"] = torch.from_numpy(kinds)
         return {name: tensor.to(rows.device) for name, tensor in tensors.items()}
 
     def cut(self, rows: Tensor) -> int:
         """How many of these texts are longer than what is read of them."""
-        return sum(is_cut for _, is_cut in self._made(rows))
+        return sum(one.cut for one in self._made(rows))
 
-    def _made(self, rows: Tensor) -> list[tuple[np.ndarray, bool]]:
+    def _made(self, rows: Tensor) -> list[_Made]:
         texts = _encoded(rows)
         new = list(dict.fromkeys(text for text in texts if text not in self._remembered))
         made = dict(zip(new, self._encode(new), strict=True))
         answer = [made[text] if text in made else self._remembered[text] for text in texts]
         self._remembered |= made
-        self._tokens += sum(len(tokens) for tokens, _ in made.values())
+        self._tokens += sum(len(one.tokens) for one in made.values())
         if self._tokens > _REMEMBERED:
             self._remembered, self._tokens = {}, 0
         return answer
 
-    def _encode(self, texts: list[bytes]) -> Iterable[tuple[np.ndarray, bool]]:
-        if self.backend is not None:
-            decoded = [text.decode("utf-8", "replace") for text in texts]
-            encodings = self.backend.encode_batch(decoded)
-            return [(np.array(each.ids or [self.padding], np.int32), bool(each.overflowing)) for each in encodings]
-        most = self.spec.max_length
-        each = [np.array(self._numbers(text) or [EMPTY], np.int32) for text in texts]
-        return [(tokens[:most], most is not None and len(tokens) > most) for tokens in each]
+    def _encode(self, texts: list[bytes]) -> list[_Made]:
+        decoded = [_text_of(text) for text in texts]
+        if self.backend is None:
+            return [self._counted(text) for text in decoded]
+        self._check_room(decoded)
+        encodings = self.backend.encode_batch(decoded)
+        return [
+            _Made(
+                np.array(each.ids or [self.padding], np.int32),
+                bool(each.overflowing),
+                None if isinstance(text, str) else np.array(each.type_ids, np.int8),
+            )
+            for each, text in zip(encodings, decoded, strict=True)
+        ]
 
-    def _numbers(self, text: bytes) -> list[int]:
+    def _check_room(self, texts: list[Text]) -> None:
+        assert self.backend is not None
+        most, marks = self.spec.max_length, self.backend.num_special_tokens_to_add(True)
+        if most is not None and most <= marks and any(not isinstance(text, str) for text in texts):
+            raise InputError(
+                f"`max_length: {most}` leaves no room for a pair of texts: the tokenizer puts {marks} marks around it"
+            )
+
+    def _counted(self, text: Text) -> _Made:
+        """The tokens of words or bytes of a text, or of a pair with a mark between."""
+        most = self.spec.max_length
+        assert most is not None  # only a saved tokenizer leaves it open
+        parts = [self._numbers(part) for part in ((text,) if isinstance(text, str) else text)]
+        if len(parts) == 1:
+            tokens = np.array(parts[0] or [EMPTY], np.int32)
+            return _Made(tokens[:most], len(tokens) > most)
+        first, second = parts
+        whole, room = len(first) + len(second) + 1, max(0, most - 1)
+        kept = min(len(first), max(room - len(second), (room + 1) // 2))
+        tokens = np.array([*first[:kept], EMPTY, *second[: room - kept]], np.int32)
+        return _Made(
+            tokens[:most], whole > most, np.array([*[0] * (kept + 1), *[1] * (len(tokens) - kept - 1)], np.int8)[:most]
+        )
+
+    def _numbers(self, text: str) -> list[int]:
         if not isinstance(self.spec, Words):
-            return [_OTHERS + value for value in text]
-        decoded = text.decode("utf-8", "replace")
-        words = _WORD.findall(decoded.lower() if self.spec.lowercase else decoded)
+            return [_OTHERS + value for value in _utf8(text)]
+        words = _WORD.findall(text.lower() if self.spec.lowercase else text)
         return [_OTHERS + zlib.crc32(word.encode()) % self.spec.buckets for word in words]
 
 
@@ -325,6 +396,15 @@ def network_inputs(model: nn.Module, inputs: Any) -> Any:
     """
     tokenization = tokenization_of(model) if are_texts(inputs) else None
     return inputs if tokenization is None else tokenization.tokens(inputs)
+
+
+def _utf8(text: str) -> bytes:
+    return text.replace("\0", " ").encode("utf-8", "replace")
+
+
+def _text_of(encoded: bytes) -> Text:
+    first, between, second = encoded.decode("utf-8", "replace").partition(_BETWEEN)
+    return (first, second) if between else first
 
 
 def _encoded(rows: Tensor) -> list[bytes]:

@@ -31,7 +31,7 @@ def test_what_it_writes_is_accepted_and_commented(tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("labels", ["all", "100", "0.25"])
-@pytest.mark.parametrize("task", ["classification", "image_classification"])
+@pytest.mark.parametrize("task", ["classification", "image_classification", "multi_label_classification"])
 @pytest.mark.parametrize(
     "model",
     [

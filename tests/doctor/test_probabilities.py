@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from doctor.setting import OBJECTIVE, found, mlp, serious
-from understudy import CrossEntropy
+from understudy import CrossEntropy, Distiller, MultiLabelClassification, SoftTargets
 from understudy.doctor import diagnose
 from understudy.doctor.probabilities import _are_probabilities
 
@@ -22,6 +22,21 @@ def test_a_student_that_ends_in_softmax(digits, distill, teacher):
     finding = found(diagnose(distill(student, teacher), digits.loader()), "probabilities")
     assert finding.severity == "error"
     assert "the student gives probabilities" in finding.message
+
+
+def test_a_teacher_of_labels_that_ends_in_a_sigmoid():
+    batches = [(torch.randn(40, 5), (torch.rand(40, 3) < 0.5).long())]
+    task, teacher = MultiLabelClassification(labels=3), nn.Linear(5, 3)
+    healthy = Distiller(nn.Linear(5, 3), teacher, SoftTargets(), example=batches[0], task=task)
+    assert not [each for each in diagnose(healthy, batches) if each.check == "probabilities"]
+    finding = diagnose(
+        Distiller(nn.Linear(5, 3), nn.Sequential(teacher, nn.Sigmoid()), SoftTargets(), example=batches[0], task=task),
+        batches,
+        classes=("a", "b", "c"),
+    )[0]
+    assert (finding.check, finding.severity) == ("probabilities", "error")
+    assert "the scores before the sigmoid" in finding.message
+    assert "(its layer '1' is a Sigmoid)" in finding.seen
 
 
 def test_log_probabilities_are_a_note(digits, distill, teacher):

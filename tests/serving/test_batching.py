@@ -1,5 +1,6 @@
 """Samples of many clients are computed together, and nobody gets another one's answer."""
 
+import math
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -187,3 +188,18 @@ def test_a_batch_for_a_loop_that_has_ended_does_no_harm(batcher, gated):
     (kept,) = batcher.submit([sample(1)])
     assert kept.result(10).label == "1"
     assert not lost.done()
+
+
+def test_labels_that_do_not_exclude_each_other_are_all_told():
+    """However few of the likeliest ones are asked for."""
+    predictor = Predictor(nn.Identity(), FORM, classes=("a", "b", "c"), task="multi_label_classification")
+    batcher = Batcher([predictor], Limits())
+    try:
+        samples = [torch.tensor([2.0, -1.0, 3.0]), torch.tensor([-2.0, -1.0, -3.0])]
+        both, none = (future.result(10) for future in batcher.submit(samples, top=1))
+    finally:
+        batcher.close()
+    assert [label for label, _ in both.labels] == ["c", "a"]
+    assert both.top == (("c", pytest.approx(1 / (1 + math.exp(-3.0)))),)
+    assert (none.labels, none.label) == ((), "b")
+    assert none.as_json() == {"labels": [], "top": [{"class": "b", "probability": none.probability}]}

@@ -46,6 +46,13 @@ def said(samples):
         (b'"one"', ["one"]),
         (b'{"input": "one"}', ["one"]),
         (b'{"inputs": ["one", ""]}', ["one", ""]),
+        (b'{"input": ["one", "two"]}', [("one", "two")]),
+        (b'{"inputs": [["one", "two"], "three"]}', [("one", "two"), "three"]),
+        (b'[["one", "two"], ["three", "four"]]', [("one", "two"), ("three", "four")]),
+        (b'{"text": "one", "pair": ""}', [("one", "")]),
+        (b'{"text": "one", "pair": "two"}\n{"text": "three", "pair": "four"}', [("one", "two"), ("three", "four")]),
+        (b'{"text": "one"} is what he said\n{"a": 1}', ['{"text": "one"} is what he said', '{"a": 1}']),
+        (b'{"input": "one\\u001etwo"}', ["one two"]),
     ],
 )
 def test_what_a_file_of_texts_says(data, texts):
@@ -58,6 +65,8 @@ def test_what_a_file_of_texts_says(data, texts):
         (b"\n \n", "holds no text; expected one on each line"),
         (b"[1, 2]", r"x\[0\] is a int; the model takes a text"),
         (b'{"input": 3}', "x is a int; the model takes a text"),
+        (b'{"input": ["one", "two", "three"]}', "x is a list; the model takes a text, or a list of two"),
+        (b'{"input": {"text": 1, "pair": "two"}}', "x is a list; the model takes a text"),
         (b'{"inputs": []}', 'no list of samples under "inputs"'),
     ],
 )

@@ -19,7 +19,7 @@ from understudy.views import Views
 
 TEXTS = TextClassification()
 ANYTHING = Classification()
-TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=8)
+TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\x1e"), max_size=8)
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +139,11 @@ def test_a_text_may_be_empty(tmp_path):
             {"inputs": "stars"},
             r"column 'stars' does not hold texts; task 'text_classification' reads one column of texts",
         ),
-        ({"text": REVIEWS, "sentence": REVIEWS}, {"inputs": ("text", "sentence")}, r"`inputs` names 2 columns"),
+        (
+            dict.fromkeys(("text", "sentence", "review"), REVIEWS),
+            {"inputs": ("text", "sentence", "review")},
+            r"`inputs` names 3 columns",
+        ),
         (
             {"text": [None if index in (4, 11) else text for index, text in enumerate(REVIEWS)]},
             {},

@@ -16,7 +16,7 @@ from understudy.cli.output import write
 from understudy.cli.recipes import save
 from understudy.errors import InputError, listing, nearest
 
-TASK_NAMES = ("image_classification", "classification", "text_classification")
+TASK_NAMES = ("image_classification", "classification", "text_classification", "multi_label_classification")
 _OF_TEXTS = {"teacher": "understudy:lstm", "student": "understudy:bag"}
 """What `init` takes for texts when nobody answers."""
 

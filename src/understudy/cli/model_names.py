@@ -55,6 +55,7 @@ class Built:
         inputs: a batch of two samples.
         classes: names of its classes; numbers, as texts, for a model that was built without data.
         knows_classes: whether the names mean something.
+        problem: the kind of problem that it was saved for, or is for in a recipe; None where nobody says.
     """
 
     name: str
@@ -63,13 +64,17 @@ class Built:
     inputs: Any
     classes: tuple[str, ...]
     knows_classes: bool
+    problem: str | None = None
 
     @property
     def task(self) -> Task:
-        """What is asked of it: the next token of a language model, a class of all others."""
-        from understudy.tasks import CausalLanguageModel, Classification
+        """What is asked of it: the next token of a language model, labels or a class of all others."""
+        from understudy.tasks import CausalLanguageModel, Classification, MultiLabelClassification, task_of
 
-        return CausalLanguageModel(vocabulary=len(self.classes)) if self._predicts_tokens else Classification()
+        if self._predicts_tokens:
+            return CausalLanguageModel(vocabulary=len(self.classes))
+        found = task_of(self.problem, len(self.classes))
+        return found if isinstance(found, MultiLabelClassification) else Classification()
 
     def loader(self, source: str, split: str) -> Loader:
         """The samples of a data set as it reads them.
@@ -248,7 +253,7 @@ def _saved(name: str, directory: Path, size: str | None) -> Built:
 
     loaded = load_artifact(directory)
     inputs = torch.zeros(2, *parsed_size(size)) if size else loaded.example(2)
-    return Built(name, loaded.module, loaded.spec, inputs, loaded.classes, knows_classes=True)
+    return Built(name, loaded.module, loaded.spec, inputs, loaded.classes, knows_classes=True, problem=loaded.task)
 
 
 def _of_recipe(name: str, file: Path, stage: str, size: str | None, classes: int | None) -> Built:
@@ -275,7 +280,7 @@ def _on_its_data(name: str, recipe: Recipe, spec: AnyModel) -> Built:
     data = load_data(recipe.data, task=recipe.task)
     inputs = next(iter(Loader(data.validation, batch_size=2, shuffle=False))).inputs
     model = build_model(spec, classes=data.classes, inputs=inputs)
-    return Built(name, model, spec, inputs, data.classes, knows_classes=True)
+    return Built(name, model, spec, inputs, data.classes, knows_classes=True, problem=recipe.task.kind)
 
 
 def _of_run(run: Path, stage: str) -> Path:

@@ -70,7 +70,7 @@ def predict_inputs(
             told = {"error": str(found)} if isinstance(found, UnderstudyError) else found.as_json()
             write(json.dumps({"input": name, **told}, ensure_ascii=False))
         elif not isinstance(found, UnderstudyError):
-            write(f"{name}: {', '.join(f'{label} {100 * share:.4g} %' for label, share in found.top)}")
+            write(f"{name}: {found}")
     if refused:
         raise RunError(f"{refused} of {refused + answered} inputs could not be answered")
 

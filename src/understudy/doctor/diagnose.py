@@ -86,7 +86,8 @@ def diagnose(
             *check_inputs(validation or [], where="the validation data"),
         ]
         if not any(finding.check == "finite_inputs" for finding in findings):
-            findings += _examine(distiller, training, validation, classes)
+            answers = None if classes is None else distiller.task.answers(classes)
+            findings += _examine(distiller, training, validation, answers)
     return by_severity(findings)
 
 

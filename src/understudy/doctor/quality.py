@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from understudy.batch import IGNORE_INDEX
 from understudy.distiller import Distiller
 from understudy.doctor.causes import Cause, normalised, parameter_counts, permuted, swapped
 from understudy.doctor.evidence import (
@@ -66,6 +67,7 @@ def check_teacher(
     """
     if distiller.teacher is None:
         return []
+    classes = None if classes is None else distiller.task.answers(classes)
     with untouched(distiller, val, train):
         where, observations = _asked(distiller, val, train, batches)
         findings = [
@@ -135,7 +137,8 @@ def teacher_metric(distiller: Distiller, observations: Sequence[Observation]) ->
     metric = distiller.task.metrics(pairs[0][0].logits.shape[-1])[distiller.task.metric].to(pairs[0][0].logits.device)
     for knowledge, batch in pairs:
         if batch.targets is not None:
-            metric.update(*distiller.task.flat(knowledge, batch))
+            targets = batch.targets.masked_fill(~batch.labelled, IGNORE_INDEX)
+            distiller.task.count(metric, knowledge.logits.flatten(0, -2), targets.flatten())
     return float(metric.compute())
 
 

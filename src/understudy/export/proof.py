@@ -132,7 +132,7 @@ def prove(
     return Proof(
         proved=not problems,
         problems=tuple(problems),
-        samples=len(expected),
+        samples=sum(map(len, batches)),
         data=data,
         measure=measure,
         bound=bound,

@@ -21,6 +21,7 @@ from understudy.sources.forward import moved
 from understudy.sources.from_transformers import silenced
 from understudy.sources.preprocess import normalisation_of, preprocess_inputs, preprocess_of
 from understudy.taps import unwrapped
+from understudy.tasks.multi_label import MultiLabelClassification
 from understudy.tasks.task import Task
 from understudy.tokenizing import TextTokenization, tokenization_of
 
@@ -59,6 +60,8 @@ def save_for_transformers(
             "Others are written as onnx, openvino, executorch or torch_export"
         )
     _tell(own, classes)
+    if isinstance(task, MultiLabelClassification):
+        own.config.problem_type = "multi_label_classification"
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as place:
@@ -96,6 +99,10 @@ def _write_inputs(own: nn.Module, place: Path, transformers: Any) -> None:
         transformers.ViTImageProcessor(do_resize=False, **means).save_pretrained(place)
 
 
+_READ = ("input_ids", "attention_mask")
+"""What a network is given of texts, beside of which text of a pair each token is."""
+
+
 def _fast(tokens: TextTokenization, transformers: Any) -> Any:
     assert tokens.backend is not None
     backend = type(tokens.backend).from_str(tokens.backend.to_str())
@@ -103,7 +110,8 @@ def _fast(tokens: TextTokenization, transformers: Any) -> Any:
     if tokens.end is not None:
         marks["eos_token"] = backend.id_to_token(tokens.end)
     most = {"model_max_length": tokens.spec.max_length} if tokens.spec.max_length else {}
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **marks, **most)
+    pairs = {} if tokens.told_apart == "never" else {"model_input_names": [*_READ, "token_type_ids"]}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=backend, **marks, **most, **pairs)
 
 
 def _check(own: Any, place: Path, example: Any, task: Task, transformers: Any) -> None:

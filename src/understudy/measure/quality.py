@@ -152,8 +152,7 @@ class Tally:
             self._metrics = self._task.metrics(logits.shape[-1])
             for metric in self._metrics.values():
                 metric.distributed_available_fn = _alone
-        if len(targets):
-            self._metrics.update(logits, targets)
+        self._task.count(self._metrics, answers.logits, answers.targets)
         sure, best = answers.logits.softmax(-1).max(-1)
         self._errors += int((logits.argmax(-1) != targets).sum())
         self._labelled += len(targets)

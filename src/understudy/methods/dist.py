@@ -37,6 +37,7 @@ class Dist(Method):
         "Huang et al.: Knowledge Distillation from A Stronger Teacher, NeurIPS 2022 (arXiv:2205.10536)"
     )
     batch_coupled: ClassVar[bool] = True
+    among_classes: ClassVar[bool] = True
 
     kind: Literal["dist"] = "dist"
     temperature: Annotated[float, Field(gt=0.0)] = 1.0

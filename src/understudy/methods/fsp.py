@@ -11,7 +11,7 @@ from torch import Size, Tensor, nn
 
 from understudy.batch import Batch
 from understudy.errors import InputError
-from understudy.feature_method import FeatureMethod, Form
+from understudy.feature_method import FeatureMethod, Form, samples_in_step
 from understudy.functional.feature_maps import fsp_loss
 from understudy.functional.layout import as_map
 from understudy.knowledge import Knowledge, Shapes
@@ -81,8 +81,8 @@ class Flows(nn.Module):
         paths = zip(self.adapters, self.method.student_taps, strict=True)
         shown = [adapter(as_map(student.features[path])) for adapter, path in paths]
         answers = [as_map(teacher.features[path]) for path in self.method.teacher_taps]
-        by_sample = student.logits.ndim == 2
-        mask, total = (student.mask, batch.valid_total) if by_sample else (None, None)
+        by_sample = len(student.places) == 1
+        mask, total = (student.mask, samples_in_step(student, batch)) if by_sample else (None, None)
         flows = zip(pairwise(shown), pairwise(answers), strict=True)
         return torch.stack([fsp_loss(one, other, mask=mask, total=total) for one, other in flows]).sum()
 

@@ -35,6 +35,7 @@ class LogitStandardisation(Method):
     paper: ClassVar[str] = (
         "Sun, Ren, Li, Wang, Cao: Logit Standardization in Knowledge Distillation, CVPR 2024 (arXiv:2403.01427)"
     )
+    among_classes: ClassVar[bool] = True
 
     kind: Literal["logit_standardisation"] = "logit_standardisation"
     temperature: Annotated[float, Field(gt=0.0)] = 2.0

@@ -38,6 +38,7 @@ class MultilevelLogits(Method):
 
     paper: ClassVar[str] = "Jin, Wang, Lin: Multi-Level Logit Distillation, CVPR 2023"
     batch_coupled: ClassVar[bool] = True
+    among_classes: ClassVar[bool] = True
 
     kind: Literal["multilevel_logits"] = "multilevel_logits"
     temperatures: Annotated[tuple[Annotated[float, Field(gt=0.0)], ...], Field(min_length=1)] = (

@@ -38,6 +38,7 @@ class NormalisedKd(Method):
         "Loss and Customized Soft Labels, ICCV 2023 (arXiv:2303.13005)"
     )
     needs_one_label: ClassVar[bool] = True
+    among_classes: ClassVar[bool] = True
 
     kind: Literal["normalised_kd"] = "normalised_kd"
     gamma: Annotated[float, Field(ge=0.0)] = 1.5

@@ -56,6 +56,7 @@ class SelfDistillation(Method):
     needs_teacher: ClassVar[bool] = False
     self_taught: ClassVar[bool] = True
     needs_one_label: ClassVar[bool] = True
+    among_classes: ClassVar[bool] = True
 
     kind: Literal["self_distillation"] = "self_distillation"
     student_layer: Layers = "auto"

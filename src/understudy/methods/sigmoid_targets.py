@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from understudy.batch import Batch
+from understudy.functional.divergences import soft_target_loss
 from understudy.functional.sigmoid import sigmoid_target_loss
 from understudy.knowledge import Knowledge
 from understudy.objective import Method
@@ -26,6 +27,9 @@ class SigmoidTargets(Method):
     gradient from a student that is surely wrong; here it is kept. In their recipes its weight is 10. The gradient
     goes to the student only.
 
+    In the task of several labels each label is a position, over which the mean is taken instead of the sum: divided by
+    K, and the same as ``SoftTargets``.
+
     Example:
         >>> 10 * SigmoidTargets()
         SigmoidTargets(kind='sigmoid_targets', weight=10.0, name=None, temperature=1.0)
@@ -39,6 +43,14 @@ class SigmoidTargets(Method):
 
     def loss(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """Mean over the positions that count, labelled or not."""
+        if student.labels:  # no and yes stand side by side already
+            return soft_target_loss(
+                student.logits,
+                teacher.logits,
+                temperature=self.temperature,
+                mask=student.mask,
+                total=batch.valid_total,
+            )
         return sigmoid_target_loss(
             student.logits,
             teacher.logits,

@@ -81,8 +81,9 @@ class Stored(Elsewhere):
         """The recording, if it is of these data."""
         recording = Recording(Path(self.path).expanduser())
         manifest, data = recording.manifest, context.data
+        classes = context.task.answers(data.classes)
         now = manifest.model_copy(
-            update={"data": data.fingerprint, "classes": data.classes, "input_shape": data.train.shape}
+            update={"data": data.fingerprint, "classes": classes, "input_shape": data.train.shape}
         )
         different = manifest.differences(now)
         if different:
@@ -115,6 +116,11 @@ class Table(Elsewhere):
 
     def teacher(self, context: Context) -> Told:
         """The table, if it is about these classes."""
+        if context.task.answers(context.data.classes) != context.data.classes:
+            raise InputError(
+                f"a table of answers tells one class of each sample, and in task {context.task.kind} a sample has "
+                "several labels; let a model or a recording teach"
+            )
         table = read_answers(self.path, context.data.classes, id=self.id, form=self.form, order=self.order)
         context.progress.message(f"{table.name}: {table.about}")
         return table
@@ -164,9 +170,10 @@ class Onnx(Elsewhere):
         )
         samples = next(iter(Loader(context.data.validation, batch_size=2, shuffle=False)))
         classes = teacher.observe(context.task.batch(samples)).logits.shape[-1]
-        if classes != len(context.data.classes):
+        expected = len(context.task.answers(context.data.classes))
+        if classes != expected:
             raise InputError(
-                f"{self.path} has {classes} classes and the data {len(context.data.classes)}; expected the same "
+                f"{self.path} has {classes} classes and the data {expected}; expected the same "
                 "classes in the same order"
             )
         context.progress.message(teacher.describe())

@@ -69,6 +69,8 @@ class Stage(Spec):
     """Whether the stage leaves a teacher's answers, which can be asked like a model."""
     exports: ClassVar[bool] = False
     """Whether the stage leaves files for other runtimes."""
+    among_classes: ClassVar[bool] = False
+    """Whether the stage is about classes of which a sample has one, and not about labels of which it has any number."""
 
     kind: str
     name: Name

@@ -114,7 +114,16 @@ def train_model(
     def keep(name: str, network: nn.Module) -> None:
         if context.process.is_main:
             for place, trained, spec in replace(student, network=network).parts(directory):
-                save_artifact(place, trained, spec=spec, classes=classes, inputs=inputs, edits=student.edits, name=name)
+                save_artifact(
+                    place,
+                    trained,
+                    spec=spec,
+                    classes=classes,
+                    task=context.task.kind,
+                    inputs=inputs,
+                    edits=student.edits,
+                    name=name,
+                )
 
     fit(
         distiller,
@@ -162,6 +171,7 @@ def _save(
                 network,
                 spec=spec,
                 classes=context.data.classes,
+                task=context.task.kind,
                 inputs=inputs,
                 metadata=metadata,
                 edits=student.edits,
@@ -212,7 +222,7 @@ def train_loader(context: Context, split: Split, training: Training, shown: Show
 def evaluation_loader(context: Context, split: str) -> Loader:
     """The whole of ``validation`` or ``test`` in order, on every process."""
     samples: Split = getattr(context.data, split)
-    answered = samples.targets[:1].numel() * len(samples.classes)
+    answered = samples.targets[:1].numel() * len(context.task.answers(samples.classes))
     size = max(1, min(EVALUATION_BATCH, _MOST_LOGITS // answered)) if samples.targets.ndim > 1 else EVALUATION_BATCH
     return Loader(samples, batch_size=size, shuffle=False)
 

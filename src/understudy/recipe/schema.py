@@ -15,7 +15,7 @@ from understudy.recipe.recorded import unfit_recordings
 from understudy.recipe.references import misplaced
 from understudy.sources.data import DataSpec
 from understudy.spec import Spec, refuse
-from understudy.tasks import AnyTask, CausalLanguageModel
+from understudy.tasks import AnyTask, CausalLanguageModel, MultiLabelClassification
 
 VERSION = 1
 """The version of recipes that this Understudy reads."""
@@ -51,6 +51,7 @@ class Recipe(Spec):
         problems = misplaced({("stages", index): stage for index, stage in enumerate(self.stages)})
         problems += _unmixable(self.stages) + unfit_recordings(self.stages, self.seeds)
         problems += misused_quantized(self.stages) + _without_texts(self.task, self.stages)
+        problems += _refused(self.task, self.stages)
         doubles = [seed for seed, count in Counter(self.seeds).items() if count > 1]
         if doubles:
             problems.append((("seeds",), f"given twice: {', '.join(map(str, doubles))}; every seed counts once"))
@@ -67,6 +68,23 @@ def _without_texts(task: AnyTask, stages: tuple[Stage, ...]) -> list[tuple[KeyPa
         (("stages", index, "on_policy"), message)
         for index, stage in enumerate(stages)
         if isinstance(stage, Distill) and stage.on_policy is not None
+    ]
+
+
+def _refused(task: AnyTask, stages: tuple[Stage, ...]) -> list[tuple[KeyPath, str]]:
+    """Terms and stages that say nothing in this task."""
+    alone = "is about classes of which each sample has one, and here it has any number of labels; leave the stage out"
+    unfit: list[tuple[KeyPath, str]] = [
+        (("stages", index, "kind"), f"{stage.kind} {alone}")
+        for index, stage in enumerate(stages)
+        if stage.among_classes and isinstance(task, MultiLabelClassification)
+    ]
+    return unfit + [
+        (("stages", index, "objective", number), problem)
+        for index, stage in enumerate(stages)
+        if isinstance(stage, Train | Transfer | Distill)
+        for number, term in enumerate(stage.objective or ())
+        if (problem := task.refuses(term)) is not None
     ]
 
 

@@ -97,7 +97,10 @@ def open_model(path: str | Path, *, runtime: str | None = None, threads: int | N
     session = RUNTIMES[name].open(path, threads)
     model = DeployedModel(path, runtime=name, session=session, card=parsed_card(session.card, whose=str(path)))
     if model.card is not None and model.card.tokens is not None:
-        model.register_forward_pre_hook(_tokens_beside(path, model.card.tokens), with_kwargs=True)
+        tokens = _tokens_beside(path, model.card.tokens)
+        if any(port.name == "token_type_ids" for port in model.card.inputs):
+            tokens.told_apart = "always"
+        model.register_forward_pre_hook(tokens, with_kwargs=True)
     return model
 
 

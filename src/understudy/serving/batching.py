@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 from understudy.errors import RunError, UnderstudyError
@@ -150,4 +150,4 @@ def _tell(answers: list[tuple[_Waiting, Prediction | UnderstudyError]]) -> None:
         if isinstance(answer, UnderstudyError):
             item.answer.set_exception(answer)
         else:
-            item.answer.set_result(Prediction(answer.top[: item.top]))
+            item.answer.set_result(replace(answer, top=answer.top[: item.top]))

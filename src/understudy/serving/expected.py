@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,11 +54,19 @@ class Expected:
         )
 
     def read_text(self, value: Any, *, whose: str = "input") -> Tensor:
-        """A text as its bytes, uint8 (bytes,).
+        """A text, or a pair of texts, as its bytes, uint8 (bytes,).
+
+        Args:
+            value: a text; ``["first", "second"]``; or a mapping of ``text`` and, for a pair, ``pair``.
+            whose: what to call it in errors.
 
         Raises:
             InputError: for anything else.
         """
+        if isinstance(value, Mapping) and set(value) in ({"text"}, {"text", "pair"}):
+            value = value["text"] if "pair" not in value else [value["text"], value["pair"]]
+        if isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value):
+            return bytes_of([(value[0], value[1])])[0]
         if not isinstance(value, str):
             raise InputError(f"{whose} is a {type(value).__name__}; the model takes {self}")
         return bytes_of([value])[0]
@@ -135,7 +143,7 @@ class Expected:
 
     def __str__(self) -> str:
         if self.text:
-            return "a text"
+            return "a text, or a list of two"
         sizes = " × ".join("any" if size is None else str(size) for size in self.shape)
         return f"{sizes or 'one'} {str(self.dtype).removeprefix('torch.')}"
 

@@ -22,7 +22,7 @@ from understudy.serving.samples import Sample, SampleForm
 from understudy.sources.artifact import load_artifact
 from understudy.sources.forward import device_of, resized
 from understudy.sources.preprocess import normalisation_of
-from understudy.tasks import Classification
+from understudy.tasks import MultiLabelClassification, task_of
 from understudy.tokenizing import are_tokens, tokenization_of
 
 
@@ -32,9 +32,12 @@ class Prediction:
 
     Attributes:
         top: the likeliest classes and their probabilities, the best one first.
+        labels: where a sample has any number of labels those that it has, which are likelier than not, with their
+            probabilities, the likeliest first; None where it has one class.
     """
 
     top: tuple[tuple[str, float], ...]
+    labels: tuple[tuple[str, float], ...] | None = None
 
     @property
     def label(self) -> str:
@@ -47,9 +50,19 @@ class Prediction:
         return self.top[0][1]
 
     def as_json(self) -> dict[str, Any]:
-        """``class`` and ``probability``, and the same of each class under ``top``."""
-        top = [{"class": label, "probability": probability} for label, probability in self.top]
-        return {**top[0], "top": top}
+        """``class`` and ``probability``, or the same of all ``labels``; and of the likeliest classes under ``top``."""
+        top, labels = (
+            [{"class": label, "probability": probability} for label, probability in each]
+            for each in (self.top, self.labels or ())
+        )
+        return {**(top[0] if self.labels is None else {"labels": labels}), "top": top}
+
+    def __str__(self) -> str:
+        """The classes with their probabilities in per cent, behind those labels that it has, where it may have any."""
+        likeliest = _shares(self.top)
+        if self.labels is None:
+            return likeliest
+        return _shares(self.labels) if self.labels else f"none (likeliest: {likeliest})"
 
 
 @final
@@ -61,19 +74,27 @@ class Predictor:
         form: what a sample is.
         classes: their names, in the order of the model's outputs; numbers when not given.
         name: what to call the model.
+        task: the kind of problem, which says how the outputs are read; classification when not given.
 
     Raises:
         InputError: when the model cannot be run on such samples, or has another number of outputs.
     """
 
     def __init__(
-        self, model: nn.Module, form: SampleForm, *, classes: Sequence[str] | None = None, name: str = "model"
+        self,
+        model: nn.Module,
+        form: SampleForm,
+        *,
+        classes: Sequence[str] | None = None,
+        name: str = "model",
+        task: str | None = None,
     ) -> None:
         self.model, self.form, self.name = model.eval(), form, name
+        self._task = task_of(task, len(classes or ()))
         self._lock = threading.Lock()
         self._batch_size = model.batch_size if isinstance(model, DeployedModel) else None
         try:
-            outputs = self._logits([form.example()]).shape[-1]
+            outputs = self._probabilities([form.example()]).shape[-1]
         except Exception as error:  # a network of anybody's, or a runtime's own
             raise InputError(f"the model {name!r} cannot be run on a sample of {form}: {error}") from error
         self.classes = tuple(classes) if classes is not None else tuple(map(str, range(outputs)))
@@ -88,7 +109,8 @@ class Predictor:
             top: how many classes to tell of each.
 
         Returns:
-            One prediction for each sample, in order; probabilities are the softmax of the model's outputs.
+            One prediction for each sample, in order; probabilities are the softmax of the model's outputs, and where a
+            sample has any number of labels the sigmoid of each.
 
         Raises:
             InputError: when the model cannot take a sample, or answers it with something that is not finite.
@@ -127,36 +149,45 @@ class Predictor:
 
     def _answers(self, samples: list[Sample], top: int) -> list[Prediction | UnderstudyError]:
         try:
-            return self._told(self._logits(samples), top)
+            return self._told(self._probabilities(samples), top)
         except Exception as error:  # a network of anybody's, or a runtime's own
             if len(samples) > 1:
                 return [answer for sample in samples for answer in self._answers([sample], top)]
             return [_failure(error)]
 
-    def _logits(self, samples: list[Sample]) -> Tensor:
-        """(samples, classes) float32 on the CPU."""
+    def _probabilities(self, samples: list[Sample]) -> Tensor:
+        """(samples, classes) float64 on the CPU."""
         size = self._batch_size or len(samples)
         with self._lock, torch.inference_mode():
             parts = []
             for first in range(0, len(samples), size):
                 some = samples[first : first + size]
                 batch = Batch(inputs=resized(self.form.batch(some), size)).to(device_of(self.model))
-                parts.append(_TASK.observe(self.model, batch).logits[: len(some)].float().cpu())
-        return torch.cat(parts)
+                parts.append(self._task.observe(self.model, batch).logits[: len(some)].float().cpu())
+        logits = torch.cat(parts)
+        finite = torch.isfinite(logits).flatten(1).all(1, keepdim=True)
+        return self._task.probabilities(logits.double()).where(finite, torch.nan)
 
-    def _told(self, logits: Tensor, top: int) -> list[Prediction | UnderstudyError]:
-        best = logits.double().softmax(1).topk(max(1, min(top, len(self.classes))), dim=1)
-        finite = torch.isfinite(logits).all(1)
-        rows = zip(finite.tolist(), best.values.tolist(), best.indices.tolist(), strict=True)
-        return [
-            Prediction(tuple((self.classes[index], share) for share, index in zip(shares, indices, strict=True)))
-            if known
-            else InputError("the model's answer is not finite for this input")
-            for known, shares, indices in rows
-        ]
+    def _told(self, probabilities: Tensor, top: int) -> list[Prediction | UnderstudyError]:
+        several, most = isinstance(self._task, MultiLabelClassification), max(1, min(top, len(self.classes)))
+        shares, order = probabilities.sort(dim=1, descending=True, stable=True)
+        found: list[Prediction | UnderstudyError] = []
+        for known, likely, indices in zip(
+            probabilities.isfinite().all(1).tolist(), shares.tolist(), order.tolist(), strict=True
+        ):
+            if not known:
+                found.append(InputError("the model's answer is not finite for this input"))
+                continue
+            named = tuple((self.classes[index], share) for share, index in zip(likely, indices, strict=True))
+            labels = tuple(each for each in named if each[1] > 0.5) if several else None
+            found.append(Prediction(named[:most], labels))
+        return found
 
 
-_TASK = Classification()
+def _shares(named: tuple[tuple[str, float], ...]) -> str:
+    return ", ".join(f"{label} {100 * share:.4g} %" for label, share in named)
+
+
 _TOLD = {"task", "normalisation", "tokens", "precision", "licence", "recipe", "weights"}
 """What the card of an exported file tells beside its classes and inputs."""
 
@@ -188,10 +219,11 @@ def open_predictor(
         if texts and are_tokens(loaded.example()):
             raise InputError(f"{place} is a language model; let it go on from a text with `understudy write {place}`")
         form = SampleForm.of_texts() if texts else SampleForm.of_record(loaded.inputs)
-        return Predictor(loaded.module, form, classes=loaded.classes, name=name)
+        return Predictor(loaded.module, form, classes=loaded.classes, name=name, task=loaded.task)
     model = open_model(exported, runtime=runtime)
     if model.card is not None:
-        return Predictor(model, SampleForm.of_card(model.card), classes=model.card.classes, name=name)
+        card = model.card
+        return Predictor(model, SampleForm.of_card(card), classes=card.classes, name=name, task=card.task)
     form = SampleForm.of_ports(model.session.inputs)
     if size is not None:
         form = SampleForm((Expected(tuple(size), form.tensors[0].dtype),))

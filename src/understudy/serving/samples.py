@@ -94,7 +94,8 @@ class SampleForm:
         Args:
             data: its content.
             kind: an encoded image; a ``.npy`` file of one sample or several; or JSON, as :meth:`of_json` takes it. For
-                texts anything but JSON is one text for each line that is not empty.
+                texts anything but JSON is one text for each line that is not empty, and a line such as
+                ``{"text": "one", "pair": "other"}`` is a pair of them.
             whose: what to call it in errors.
 
         Raises:
@@ -107,7 +108,7 @@ class SampleForm:
 
         Args:
             value: each sample is nested lists of numbers, a mapping of them for a model that is called by names, an
-                encoded image in base64, or a text.
+                encoded image in base64, a text, or a list of two texts that are read together.
             whose: what to call it in errors.
 
         Raises:
@@ -145,7 +146,7 @@ class SampleForm:
         named = [(f"{whose}:{number}", line) for number, line in enumerate(lines, start=1) if line.strip()]
         if not named:
             raise InputError(f"{whose} holds no text; expected one on each line, or JSON")
-        return [Piece(name, partial(self.sample, line, whose=name)) for name, line in named]
+        return [Piece(name, partial(self.sample, _pair_or_text(line), whose=name)) for name, line in named]
 
     def _of_json(self, value: Any, whose: str) -> list[Piece]:
         several = self._several(value)
@@ -231,6 +232,17 @@ def _pieces(read: Callable[..., Sample], values: Any, whose: str, *, several: bo
         Piece(name, partial(read, one, whose=name), pixels=math.inf if isinstance(one, str) else 0)
         for name, one in named
     ]
+
+
+def _pair_or_text(line: str) -> Any:
+    """What a line holds: a pair of texts as JSON, or else a text, whatever it looks like."""
+    if not line.lstrip().startswith("{"):
+        return line
+    try:
+        value = read_json(line.encode(), whose="a line")
+    except InputError:
+        return line
+    return value if isinstance(value, Mapping) and set(value) == {"text", "pair"} else line
 
 
 def _image(expected: Expected, data: bytes, whose: str) -> Piece:

@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from understudy.errors import InputError, listing
+from understudy.sources.label_sets import LabelSets
 from understudy.sources.labels import Labels
 from understudy.tasks.task import Task
 
 _INPUTS = ("x", "inputs", "images", "image", "data", "features")
 _LABELS = ("y", "labels", "label", "targets", "target")
+SEVERAL = "multi_label_classification"
+"""The kind of task in which a sample has any number of labels."""
 _SPLITS = {"val": "validation", "valid": "validation"}
 
 
@@ -26,7 +29,7 @@ class Arrays:
     """The arrays of one split, as a source has them."""
 
     inputs: np.ndarray
-    labels: Labels
+    labels: Labels | LabelSets
 
 
 def digits() -> dict[str, Arrays]:
@@ -38,13 +41,14 @@ def digits() -> dict[str, Arrays]:
     return {"train": Arrays(pixels, Labels("train", bunch.target.astype(np.int64), tuple(map(str, range(10)))))}
 
 
-def read_npz(path: Path, inputs: str | None, label: str | None) -> dict[str, Arrays]:
+def read_npz(path: Path, inputs: str | None, label: str | None, task: Task) -> dict[str, Arrays]:
     """The splits of a NumPy archive: ``x_train``/``y_train``, ``train_images``/``train_labels``, or just ``x``/``y``.
 
     Args:
         path: of the file; pickled objects in it are refused.
         inputs: what the arrays of inputs are called, without the name of the split; None: found.
         label: the same for the labels.
+        task: says whether each sample has one label, or a 0 or 1 for each label.
 
     Raises:
         InputError: when the file cannot be read or has no such arrays.
@@ -65,7 +69,8 @@ def read_npz(path: Path, inputs: str | None, label: str | None) -> dict[str, Arr
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} cannot be read as a NumPy archive: {error}") from error
-    return {split: Arrays(x, Labels.of_array(split, y, classes)) for split, (x, y) in read.items()}
+    of_array = LabelSets.of_array if task.kind == SEVERAL else Labels.of_array
+    return {split: Arrays(x, of_array(split, y, classes)) for split, (x, y) in read.items()}
 
 
 def as_inputs(values: np.ndarray, task: Task, name: str) -> Tensor:

@@ -45,6 +45,7 @@ class LoadedArtifact:
         classes: names of the classes, in the order of the outputs.
         inputs: what one sample looks like.
         metadata: what the writer kept with it.
+        task: the kind of problem; None where the writer did not say it.
     """
 
     module: nn.Module
@@ -52,6 +53,7 @@ class LoadedArtifact:
     classes: tuple[str, ...]
     inputs: AnyInputShape
     metadata: dict[str, Any]
+    task: str | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -73,6 +75,7 @@ def save_artifact(
     spec: ModelSpec,
     classes: Sequence[str],
     inputs: Any,
+    task: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     edits: Sequence[AnyEdit] = (),
     name: str = "model",
@@ -85,6 +88,7 @@ def save_artifact(
         spec: where the model came from.
         classes: names of the classes, in the order of the outputs.
         inputs: an example batch's inputs (a tensor, or a tuple or mapping of them), or the shape of one float sample.
+        task: the kind of problem, which says how the outputs are read; classification when not given.
         metadata: any JSON to keep with it.
         edits: what was changed in the network after it was built, in this order; loading it changes it again.
         name: of the two files.
@@ -118,6 +122,7 @@ def save_artifact(
             architecture=architecture,  # pyright: ignore[reportArgumentType]
             classes=tuple(classes),
             inputs=input_shapes(inputs),
+            task=task,
             preprocess=preprocess,
             edits=tuple(edits),
             sha256=file_digest(weights),
@@ -166,7 +171,7 @@ def load_artifact(
             module = edit.replay(module, example_of(record.inputs, 2))
     load_state(module, state, whose=str(weights))
     preprocess_inputs(module, record.preprocess)
-    return LoadedArtifact(module, record.spec, record.classes, record.inputs, dict(record.metadata))
+    return LoadedArtifact(module, record.spec, record.classes, record.inputs, dict(record.metadata), record.task)
 
 
 def convert_checkpoint(

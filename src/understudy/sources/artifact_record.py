@@ -52,6 +52,8 @@ class ArtifactRecord(Spec):
     """Names of the classes, in the order of the model's outputs."""
     inputs: AnyInputShape
     """What one sample looks like."""
+    task: str | None = None
+    """The kind of problem, such as ``image_classification``; None where the writer did not say it."""
     preprocess: AnyPreprocess | None
     """What the model does to its inputs itself; the path of a tokenizer is that of a file beside this one."""
     edits: tuple[AnyEdit, ...] = ()

@@ -12,16 +12,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from understudy.batch import IGNORE_INDEX
 from understudy.errors import InputError, listing, nearest
-from understudy.sources.arrays import as_inputs, digits, read_npz
+from understudy.sources.arrays import SEVERAL, as_inputs, digits, read_npz
 from understudy.sources.cache import content_digest
 from understudy.sources.images import Form, LazyImages
+from understudy.sources.label_sets import LabelSets, label_names, label_targets
 from understudy.sources.labels import Labels, class_names, targets
 from understudy.sources.opening import local_path, open_splits
 from understudy.sources.selection import chosen
-from understudy.sources.splits import Amount, Split
-from understudy.sources.tables import find_columns, read_inputs, read_labels, read_texts
+from understudy.sources.splits import Amount, Split, grouped
+from understudy.sources.tables import find_columns, read_inputs, read_label_sets, read_labels, read_texts
 from understudy.sources.texts import Texts
 from understudy.sources.windows import RunningTokens, read_windows
 from understudy.spec import Spec
@@ -70,15 +70,17 @@ class DataSpec(Spec):
     seed: Annotated[int, Field(ge=0)] = 0
     """Which samples are carved out."""
     inputs: str | tuple[str, ...] | None = None
-    """The column of inputs (images, texts, lists of numbers), or several columns of numbers; found when not given."""
-    label: str | None = None
-    """The column of labels; found when not given."""
+    """The column of inputs (images, texts, lists of numbers), several columns of numbers, or the two of pairs of texts;
+    found when not given."""
+    label: str | tuple[str, ...] | None = None
+    """The column of labels, found when not given. In task `multi_label_classification` a column of lists, or several
+    columns of 0 and 1, each called as its label."""
     size: tuple[Side, Side] | None = None
     """(height, width) that images are resized to."""
     channels: Literal[1, 3] | None = None
     """1: images become grey; 3: they become RGB."""
     classes: tuple[str, ...] | None = None
-    """The names of the classes, in order, as you expect them; refused if the data has others."""
+    """The names of the classes, or of the labels, in order, as you expect them; refused if the data has others."""
     tokens: Annotated[RunningTokens, Field(discriminator="kind")] | None = None
     """For language models: the tokens that all models of the run read and predict, `{kind: bytes}` or
     `{kind: tokenizer, path: …}`."""
@@ -119,7 +121,7 @@ class _Source:
 @dataclass(frozen=True, slots=True)
 class _Part:
     inputs: Tensor | LazyImages | Texts
-    labels: Labels
+    labels: Labels | LabelSets
     digest: str
 
 
@@ -146,7 +148,7 @@ def load_data(spec: DataSpec, *, task: Task, memory_bytes: int = MEMORY_BYTES) -
     source = _open(spec, task, memory_bytes)
     names = _roles(spec, source.names)
     parts = {role: source.read(name) for role, name in names.items()}
-    classes = class_names([part.labels for part in parts.values()], spec.classes)
+    classes = _names([part.labels for part in parts.values()], spec.classes)
     splits: dict[str, Split] = {}
     offset = 0
     for role, part in parts.items():
@@ -157,6 +159,16 @@ def load_data(spec: DataSpec, *, task: Task, memory_bytes: int = MEMORY_BYTES) -
     train, validation, test = (splits[role] for role in ("train", "validation", "test"))
     digests = [part.digest for part in parts.values()]
     return DataSet(train, validation, test, classes, _fingerprint(classes, digests, (train, validation, test)))
+
+
+def _names(splits: list[Labels | LabelSets], expected: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The names of the classes, or of the labels."""
+    sets = [labels for labels in splits if isinstance(labels, LabelSets)]
+    return (
+        label_names(sets, expected)
+        if sets
+        else class_names([each for each in splits if isinstance(each, Labels)], expected)
+    )
 
 
 def _running(spec: DataSpec, task: Task) -> DataSet:
@@ -197,19 +209,29 @@ def _tokens(spec: DataSpec) -> RunningTokens:
 
 def _open(spec: DataSpec, task: Task, memory_bytes: int) -> _Source:
     if spec.source == "sklearn/digits":
+        if task.kind == SEVERAL:
+            raise InputError(f"{spec.source} has one label for each sample; task {task.kind} reads several")
         return _of_arrays(digits(), spec, task)
     path = local_path(spec.source)
     if path is not None and path.suffix.lower() == ".npz":
         if isinstance(spec.inputs, tuple):
             raise InputError(f"`inputs` names {len(spec.inputs)} arrays of {path}, expected one")
-        return _of_arrays(read_npz(path, spec.inputs, spec.label), spec, task)
+        if isinstance(spec.label, tuple):
+            raise InputError(f"`label` names {len(spec.label)} arrays of {path}, expected one, (N, labels)")
+        return _of_arrays(read_npz(path, spec.inputs, spec.label, task), spec, task)
     tables = open_splits(spec.source, spec.config)
     form = Form(size=spec.size, channels=spec.channels)
 
     def read(name: str) -> _Part:
-        columns = find_columns(tables[name].features, spec.inputs, spec.label, task)
+        columns = find_columns(tables[name].features, spec.inputs, spec.label, task, spec.classes)
         inputs, digest = read_inputs(tables[name], columns, form, task, name=name, memory_bytes=memory_bytes)
-        return _Part(inputs, read_labels(tables[name], columns.label, name), digest)
+        several = task.kind == SEVERAL
+        labels = (
+            read_label_sets(tables[name], columns.labels, name)
+            if several
+            else read_labels(tables[name], columns.labels[0], name)
+        )
+        return _Part(inputs, labels, digest)
 
     return _Source(tuple(tables), read)
 
@@ -246,7 +268,8 @@ def _roles(spec: DataSpec, names: tuple[str, ...]) -> dict[str, str]:
 
 
 def _split(part: _Part, name: str, classes: tuple[str, ...], offset: int) -> Split:
-    labels = targets(part.labels, classes)
+    read = part.labels
+    labels = label_targets(read, classes) if isinstance(read, LabelSets) else targets(read, classes)
     if len(labels) != len(part.inputs):
         raise InputError(f"split {name!r} has {len(part.inputs):,} inputs and {len(labels):,} labels")
     if not len(labels):
@@ -260,10 +283,10 @@ def _carve(splits: dict[str, Split], role: str, amount: int | float, key: tuple[
         return
     train = splits["train"]
     what = "carve" if role == "validation" else "carve_test"
-    taken = chosen(train.targets, train.ids, amount, key, what=what)
+    taken = chosen(grouped(train.targets), train.ids, amount, key, what=what)
     left = torch.ones(len(train), dtype=torch.bool)
     left[taken] = False
-    if not (train.targets[left] != IGNORE_INDEX).any():
+    if not train.known[left].any():
         raise InputError(f"`{what}: {amount}` takes all labelled samples; none of {len(train):,} is left to train on")
     splits[role] = replace(train.select(taken), name=role)
     splits["train"] = train.select(left.nonzero().flatten())

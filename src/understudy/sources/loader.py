@@ -155,7 +155,7 @@ class _Reader(Dataset[Batch]):
         self._split, self._views, self._transform = split, views, transform
         self._seed, self._view = seed, view
         if views is not None and views.mixes:
-            unlabelled = split.targets == IGNORE_INDEX
+            unlabelled = ~split.known
             self._by_label, self._unlabelled = (~unlabelled).long().argsort(stable=True), unlabelled.sum()
 
     def __getitem__(self, indices: Tensor) -> Batch:
@@ -197,7 +197,7 @@ class _Reader(Dataset[Batch]):
             "targets": torch.full_like(targets, IGNORE_INDEX),
             "ids": ids,
             "label_pairs": torch.stack([targets, self._split.targets.index_select(0, partners)], -1),
-            "shares": shares,
+            "shares": shares.reshape(-1, *[1] * (targets.ndim - 1)).expand_as(targets),
         }
 
     def _shown(self, indices: Tensor, ids: Tensor) -> Tensor:
@@ -213,7 +213,7 @@ class _Reader(Dataset[Batch]):
         """For each sample the index of the one it is mixed with, out of those that are labelled, or not, like it."""
         assert self._views is not None
         counts = torch.stack([self._unlabelled, len(self._by_label) - self._unlabelled])
-        labelled = (targets != IGNORE_INDEX).long()
+        labelled = (targets != IGNORE_INDEX).reshape(len(targets), -1).any(1).long()
         drawn = self._views.partners(ids, among=counts[labelled], view=self._view, seed=self._seed)
         return self._by_label.index_select(0, labelled * self._unlabelled + drawn)
 

@@ -10,7 +10,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from torch import Tensor, nn
 
 from understudy.errors import InputError
-from understudy.sources.token_limits import fitting, pad_alike
+from understudy.sources.token_limits import fitting, pad_alike, tell_apart
 from understudy.sources.tokenizers import open_tokens
 from understudy.spec import Spec
 from understudy.taps import unwrapped
@@ -120,6 +120,7 @@ def preprocess_inputs(model: nn.Module, preprocess: AnyPreprocess | None) -> nn.
         fitted = fitting(tokens, inner)
         tokens = tokens if fitted == preprocess else open_tokens(fitted)
         pad_alike(inner, tokens)
+        tell_apart(inner, tokens)
         inner.register_forward_pre_hook(tokens, with_kwargs=True)
     return model
 

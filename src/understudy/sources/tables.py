@@ -12,9 +12,10 @@ from torch import Tensor
 
 from understudy.batch import IGNORE_INDEX
 from understudy.errors import InputError, listing, nearest
-from understudy.sources.arrays import as_inputs
+from understudy.sources.arrays import SEVERAL, as_inputs
 from understudy.sources.cache import cached, content_digest
 from understudy.sources.images import Form, LazyImages, decode_all, first_shape, lazy
+from understudy.sources.label_sets import LabelSets
 from understudy.sources.labels import Labels
 from understudy.sources.texts import Texts
 from understudy.spec import digest
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
 
 _INPUTS = ("image", "img", "images", "inputs", "input", "features", "x", "pixels")
 _TEXTS = ("text", "texts", "sentence", "content", "review", "document", *_INPUTS)
+_PAIRS = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("question", "answer"),
+    ("query", "passage"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+)
+"""Columns that hold pairs of texts, where no other one is called as texts are."""
 _LABELS = ("label", "labels", "fine_label", "target", "targets", "class", "y")
 _FORMAT = 1
 """Counts up when images are decoded differently, so that older files of the cache are not used."""
@@ -35,43 +47,49 @@ class Columns:
     """Which columns are read.
 
     Attributes:
-        inputs: one column of images or lists of numbers, or several columns of numbers.
-        label: the column of labels.
+        inputs: one column of images, texts or lists of numbers, several columns of numbers, or two of pairs of texts.
+        labels: the column of labels, or of a 0 or 1 for each label.
         images: whether the inputs are encoded images.
         texts: whether they are texts.
     """
 
     inputs: tuple[str, ...]
-    label: str
+    labels: tuple[str, ...]
     images: bool
     texts: bool = False
 
 
 def find_columns(
-    features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str | None, task: Task
+    features: Mapping[str, Any],
+    inputs: str | tuple[str, ...] | None,
+    label: str | tuple[str, ...] | None,
+    task: Task,
+    classes: tuple[str, ...] | None = None,
 ) -> Columns:
     """Take the columns that the user names, or those that can only be meant.
 
     Args:
         features: the columns' types by name, as ``datasets`` gives them.
         inputs: what the user says; None: one column of images or texts, or all numbers that are not the label.
-        label: what the user says; None: a column with a usual name, or the only one of classes.
-        task: says whether images or texts are expected.
+        label: what the user says; None: a column with a usual name, or the only one of classes; where a sample has
+            several labels those that are called as the labels are.
+        task: says whether images or texts are expected, and how many labels.
+        classes: the names of the labels that the user expects, if any.
 
     Raises:
         InputError: listing the columns, when one does not exist, or several or none could be meant.
     """
     import datasets
 
-    _check_names(features, (*((inputs,) if isinstance(inputs, str) else inputs or ()), *((label,) if label else ())))
-    if label is None:
-        named = [name for name in features if name in _LABELS]
-        classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-        label = _only(named or classes, "label", features)
-    if task.kind == "text_classification" or (task.kind == "classification" and _only_texts(features, inputs, label)):
-        return _of_texts(features, inputs, label)
+    given = (inputs, label)
+    _check_names(features, [name for each in given for name in ((each,) if isinstance(each, str) else each or ())])
+    labels = _label_columns(features, label, task, classes)
+    if task.kind == "text_classification" or (
+        task.kind in ("classification", SEVERAL) and _only_texts(features, inputs, labels)
+    ):
+        return _of_texts(features, inputs, labels)
     if inputs is None:
-        inputs = _found_inputs(features, label)
+        inputs = _found_inputs(features, labels)
     inputs = (inputs,) if isinstance(inputs, str) else inputs
     images = len(inputs) == 1 and isinstance(features[inputs[0]], datasets.Image)
     wrong = [name for name in inputs if not images and not _numeric(features[name])]
@@ -81,7 +99,25 @@ def find_columns(
             f"column {(wrong or inputs)[0]!r} does not hold what task {task.kind!r} reads, {expected}; "
             f"name another one with `inputs:`. {_columns(features)}"
         )
-    return Columns(inputs, label, images)
+    return Columns(inputs, labels, images)
+
+
+def _label_columns(
+    features: Mapping[str, Any], label: str | tuple[str, ...] | None, task: Task, classes: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    import datasets
+
+    if isinstance(label, tuple) and task.kind != SEVERAL:
+        raise InputError(
+            f"`label` names {len(label)} columns; task {task.kind!r} reads one, and task: {SEVERAL} one for each label"
+        )
+    if label is not None:
+        return (label,) if isinstance(label, str) else label
+    if task.kind == SEVERAL and classes is not None and all(name in features for name in classes):
+        return classes
+    named = [name for name in features if name in _LABELS]
+    of_classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    return (_only(named or of_classes, "label", features),)
 
 
 def read_inputs(
@@ -100,7 +136,8 @@ def read_inputs(
     if not len(split):
         raise InputError(f"split {name!r} is empty; expected at least one sample")
     if columns.texts:
-        texts = Texts.of(_complete(split, columns.inputs[0], name))
+        parts = [_complete(split, column, name) for column in columns.inputs]
+        texts = Texts.of(parts[0] if len(parts) == 1 else list(zip(*parts, strict=True)))
         return texts, content_digest(torch.cat([texts.lengths.view(torch.uint8), texts.content]))
     if not columns.images:
         inputs = as_inputs(_numbers(split, columns.inputs, name), task, name)
@@ -128,39 +165,85 @@ def read_labels(split: datasets.Dataset, column: str, name: str) -> Labels:
     names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
     values = split.with_format("arrow")[:][column]
     if names is None and not isinstance(feature, datasets.Value):
-        raise InputError(f"label column {column!r} has type {_type(feature)}; expected whole numbers or names")
+        several = f"; lists of them are for task: {SEVERAL}" if _listed(feature) else ""
+        raise InputError(f"label column {column!r} has type {_type(feature)}; expected whole numbers or names{several}")
     if names is None and "string" in feature.dtype:
         return Labels(name, values.to_pylist())
     plain = np.asarray([IGNORE_INDEX if value is None else value for value in values.to_pylist()])
     return Labels.of_array(name, plain, names)
 
 
-def _only_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str) -> bool:
+def read_label_sets(split: datasets.Dataset, columns: tuple[str, ...], name: str) -> LabelSets:
+    """The labels of a split, any number for each sample.
+
+    Args:
+        split: as ``datasets`` opened it.
+        columns: one of lists, or of texts with names in them, in which an empty cell is a sample whose labels are not
+            known; or several of 0 and 1, each called as its label, in which it is a label that is not known.
+        name: of the split, for messages.
+
+    Raises:
+        InputError: when they hold something else.
+    """
+    import datasets
+
+    table = split.with_format("arrow")[:]
+    if len(columns) > 1:
+        wrong = [
+            column for column in columns if not _numeric(split.features[column]) or _listed(split.features[column])
+        ]
+        if wrong:
+            raise InputError(
+                f"label column {wrong[0]!r} has type {_type(split.features[wrong[0]])}; expected 0 and 1, as `label` "
+                f"names {len(columns)} columns"
+            )
+        cells = [[np.nan if cell is None else cell for cell in table[column].to_pylist()] for column in columns]
+        return LabelSets.of_array(name, np.asarray(cells, dtype=np.float64).T, columns)
+    column = next(iter(columns))
+    feature = split.features[column]
+    inner = feature.feature if isinstance(feature, (datasets.List, datasets.LargeList)) else feature
+    if inner is feature and not _textual(feature):
+        raise InputError(
+            f"label column {column!r} has type {_type(feature)}; expected lists of labels, or name the columns of 0 "
+            "and 1, one for each label, with `label: [first, second, …]`"
+        )
+    names = tuple(inner.names) if isinstance(inner, datasets.ClassLabel) else None
+    return LabelSets.of_cells(name, table[column].to_pylist(), names)
+
+
+def _only_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, labels: tuple[str, ...]) -> bool:
     """Whether the column that is named holds texts, or none is named and there is nothing else to learn from."""
     import datasets
 
     if inputs is not None:
-        return isinstance(inputs, str) and _textual(features[inputs])
-    others = [feature for name, feature in features.items() if name != label]
+        return all(_textual(features[name]) for name in ((inputs,) if isinstance(inputs, str) else inputs))
+    others = [feature for name, feature in features.items() if name not in labels]
     return any(map(_textual, others)) and not any(isinstance(each, datasets.Image) or _numeric(each) for each in others)
 
 
-def _of_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str) -> Columns:
-    return Columns(
-        (_text_column(features, inputs, label, task="text_classification"),), label, images=False, texts=True
-    )
+def _of_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, labels: tuple[str, ...]) -> Columns:
+    """One column of texts, or two, whose texts in a row are a pair."""
+    texts = [name for name, feature in features.items() if name not in labels and _textual(feature)]
+    if not inputs:
+        usual = {name for name in texts if name in _TEXTS}
+        inputs = next((pair for pair in _PAIRS if usual <= set(pair) <= set(texts)), None)
+    if isinstance(inputs, tuple) and len(inputs) == 2 and all(_textual(features[name]) for name in inputs):
+        return Columns(inputs, labels, images=False, texts=True)
+    column = _text_column(features, inputs, labels, task="text_classification")
+    return Columns((column,), labels, images=False, texts=True)
 
 
 def _text_column(
-    features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str | None, *, task: str
+    features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, labels: tuple[str, ...], *, task: str
 ) -> str:
     if not inputs:
-        texts = [name for name, feature in features.items() if name != label and _textual(feature)]
+        texts = [name for name, feature in features.items() if name not in labels and _textual(feature)]
         inputs = _only([name for name in texts if name in _TEXTS] or texts, "inputs", features)
     name, *others = (inputs,) if isinstance(inputs, str) else inputs
     if others or not _textual(features[name]):
         wrong = f"`inputs` names {1 + len(others)} columns" if others else f"column {name!r} does not hold texts"
-        raise InputError(f"{wrong}; task {task!r} reads one column of texts. {_columns(features)}")
+        two = "" if not labels else ", or two of pairs"
+        raise InputError(f"{wrong}; task {task!r} reads one column of texts{two}. {_columns(features)}")
     return name
 
 
@@ -177,7 +260,7 @@ def read_texts(split: datasets.Dataset, inputs: str | tuple[str, ...] | None, ta
         InputError: when no column or several could be meant, or a text is missing.
     """
     _check_names(split.features, (inputs,) if isinstance(inputs, str) else inputs or ())
-    return _complete(split, _text_column(split.features, inputs, None, task=task.kind), name)
+    return _complete(split, _text_column(split.features, inputs, (), task=task.kind), name)
 
 
 def _check_names(features: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -203,16 +286,16 @@ def _textual(feature: Any) -> bool:
     return isinstance(feature, datasets.Value) and "string" in feature.dtype
 
 
-def _found_inputs(features: Mapping[str, Any], label: str) -> tuple[str, ...]:
+def _found_inputs(features: Mapping[str, Any], labels: tuple[str, ...]) -> tuple[str, ...]:
     import datasets
 
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     if images:
         return (_only([name for name in images if name in _INPUTS] or images, "inputs", features),)
-    named = [name for name in features if name in _INPUTS and name != label]
+    named = [name for name in features if name in _INPUTS and name not in labels]
     if named:
         return (_only(named, "inputs", features),)
-    numbers = [name for name, feature in features.items() if name != label and _numeric(feature)]
+    numbers = [name for name, feature in features.items() if name not in labels and _numeric(feature)]
     lists = [name for name in numbers if _listed(features[name])]
     if lists:
         return (_only(lists, "inputs", features),)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from understudy.tokenizing import utf8
+from understudy.tokenizing import Text, utf8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +26,11 @@ class Texts:
     lengths: Tensor
 
     @staticmethod
-    def of(texts: Sequence[str]) -> Texts:
-        """Hold some texts; the character U+0000, which is no text, becomes a space.
+    def of(texts: Sequence[Text]) -> Texts:
+        """Hold some texts; the characters U+0000 and U+001E, which are no text, become spaces.
 
         Args:
-            texts: any, also empty ones.
+            texts: any, also empty ones, and pairs of them.
         """
         encoded = utf8(texts)
         lengths = torch.tensor([len(text) for text in encoded], dtype=torch.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import Any, cast
 
@@ -51,6 +52,20 @@ def pad_alike(model: nn.Module, tokens: TextTokenization) -> None:
     if config.pad_token_id is None or config.pad_token_id < 0:  # -1 in files of early LLaMAs
         config.pad_token_id = tokens.padding
     tokens.padding = config.pad_token_id
+
+
+def tell_apart(model: nn.Module, tokens: TextTokenization) -> None:
+    """Let a model that tells two texts apart be told of which one each token is.
+
+    Args:
+        model: any; only those of transformers with vectors for two kinds of tokens tell them apart.
+        tokens: how it reads texts.
+    """
+    if tokens.backend is None or not _is_of_transformers(model):
+        return
+    kinds = getattr(cast("Any", model).config, "type_vocab_size", None) or 0
+    if kinds > 1 and "token_type_ids" in inspect.signature(model.forward).parameters:
+        tokens.told_apart = "pairs"
 
 
 def _vectors(model: nn.Module) -> int | None:

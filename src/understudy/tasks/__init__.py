@@ -6,14 +6,34 @@ from pydantic import Field
 
 from understudy.tasks.classification import Classification, ImageClassification, TextClassification
 from understudy.tasks.language import CausalLanguageModel
+from understudy.tasks.multi_label import MultiLabelClassification
 from understudy.tasks.task import Task
 
-TASKS: tuple[type[Task], ...] = (Classification, ImageClassification, TextClassification, CausalLanguageModel)
+TASKS: tuple[type[Task], ...] = (
+    Classification,
+    ImageClassification,
+    TextClassification,
+    MultiLabelClassification,
+    CausalLanguageModel,
+)
 """All tasks that a recipe can name."""
 
 AnyTask = Annotated[
-    Classification | ImageClassification | TextClassification | CausalLanguageModel, Field(discriminator="kind")
+    Classification | ImageClassification | TextClassification | MultiLabelClassification | CausalLanguageModel,
+    Field(discriminator="kind"),
 ]
+
+
+def task_of(kind: str | None, classes: int) -> Task:
+    """The task that a saved model or an exported file says it is for; classification where it says none.
+
+    Args:
+        kind: of the task, as it is written there.
+        classes: how many classes, labels or tokens it names.
+    """
+    found = next((task for task in TASKS if task.model_fields["kind"].default == kind), Classification)
+    return found().of_classes(classes)  # pyright: ignore[reportCallIssue] - all that a recipe can name have defaults
+
 
 __all__ = [
     "TASKS",
@@ -21,6 +41,8 @@ __all__ = [
     "CausalLanguageModel",
     "Classification",
     "ImageClassification",
+    "MultiLabelClassification",
     "Task",
     "TextClassification",
+    "task_of",
 ]

@@ -33,7 +33,7 @@ class _SingleLabel(Task):
         """
         if isinstance(raw, Batch):
             return raw
-        inputs, targets = _pair(raw)
+        inputs, targets = inputs_and_targets(raw)
         return Batch(inputs=inputs, targets=None if targets is None else _whole_numbers(targets))
 
     def observe(self, model: nn.Module, batch: Batch) -> Knowledge:
@@ -44,17 +44,7 @@ class _SingleLabel(Task):
         Raises:
             InputError: when the output is not (batch, classes).
         """
-        inputs, tokenization = network_inputs(model, batch.inputs), tokenization_of(model)
-        logits = logits_of(call_network(model, inputs))
-        if logits.ndim != 2:
-            raise InputError(f"the model returned logits of shape {tuple(logits.shape)}, expected (batch, classes)")
-        tokens = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
-        return Knowledge(
-            logits=logits,
-            mask=batch.mask,
-            tokens=tokens.bool() if isinstance(tokens, Tensor) and tokens.ndim == 2 else None,
-            tokenization=None if tokenization is None else tokenization.identity,
-        )
+        return scores_of_samples(model, batch)
 
     @property
     def supervised(self) -> Method:
@@ -86,11 +76,7 @@ class _SingleLabel(Task):
 
     def example(self, inputs: Any, count: int) -> Any:
         """The first ``count`` samples."""
-        if isinstance(inputs, Tensor):
-            return inputs[:count]
-        if isinstance(inputs, Mapping):
-            return {name: value[:count] for name, value in inputs.items()}
-        return tuple(value[:count] for value in inputs)
+        return first_samples(inputs, count)
 
 
 @final
@@ -118,6 +104,29 @@ class TextClassification(_SingleLabel):
     kind: Literal["text_classification"] = "text_classification"
 
 
+def scores_of_samples(model: nn.Module, batch: Batch) -> Knowledge:
+    """What a model says of each sample: logits (batch, classes), and which tokens of a text are real.
+
+    Args:
+        model: of texts it is given its own tokens.
+        batch: the samples.
+
+    Raises:
+        InputError: when the output is not (batch, classes).
+    """
+    inputs, tokenization = network_inputs(model, batch.inputs), tokenization_of(model)
+    logits = logits_of(call_network(model, inputs))
+    if logits.ndim != 2:
+        raise InputError(f"the model returned logits of shape {tuple(logits.shape)}, expected (batch, classes)")
+    tokens = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+    return Knowledge(
+        logits=logits,
+        mask=batch.mask,
+        tokens=tokens.bool() if isinstance(tokens, Tensor) and tokens.ndim == 2 else None,
+        tokenization=None if tokenization is None else tokenization.identity,
+    )
+
+
 def _whole_numbers(targets: Any) -> Tensor:
     if not isinstance(targets, Tensor):
         raise InputError(f"targets are a {type(targets).__name__}; expected a tensor (int64, shape (batch,))")
@@ -129,7 +138,12 @@ def _whole_numbers(targets: Any) -> Tensor:
     return targets.long()
 
 
-def _pair(raw: Any) -> tuple[Any, Any]:
+def inputs_and_targets(raw: Any) -> tuple[Any, Any]:
+    """The two parts of what a loader yields; None in place of targets that are not there.
+
+    Raises:
+        InputError: for anything but a tensor, one or two things in a row, or a mapping.
+    """
     if isinstance(raw, Tensor):
         return raw, None
     if isinstance(raw, Mapping):
@@ -139,6 +153,15 @@ def _pair(raw: Any) -> tuple[Any, Any]:
         return raw[0], raw[1] if len(raw) == 2 else None
     shown = f"a {type(raw).__name__} of {len(raw)}" if isinstance(raw, tuple | list) else type(raw).__name__
     raise InputError(f"a batch of this task is (inputs, targets) or a dict with 'labels', got {shown}")
+
+
+def first_samples(inputs: Any, count: int) -> Any:
+    """The first ``count`` samples of a batch's inputs: of a tensor, or of each of several."""
+    if isinstance(inputs, Tensor):
+        return inputs[:count]
+    if isinstance(inputs, Mapping):
+        return {name: value[:count] for name, value in inputs.items()}
+    return tuple(value[:count] for value in inputs)
 
 
 def call_network(model: nn.Module, inputs: Any) -> Any:

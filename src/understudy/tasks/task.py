@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from understudy.batch import Batch
+from understudy.batch import IGNORE_INDEX, Batch
 from understudy.knowledge import Knowledge
 from understudy.objective import Method
 from understudy.spec import Spec
 
 if TYPE_CHECKING:
-    from torchmetrics import MetricCollection
+    from torchmetrics import Metric, MetricCollection
 
 
 class Task(Spec):
@@ -37,6 +38,22 @@ class Task(Spec):
     def of_classes(self, count: int) -> Task:  # noqa: ARG002 - what overriding tasks need
         """The same task for data of so many classes."""
         return self
+
+    def answers(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """What a position can be answered with, in the order of the logits: the classes, where nothing else is said.
+
+        Args:
+            classes: names of the data's classes.
+        """
+        return tuple(classes)
+
+    def refuses(self, term: Method) -> str | None:  # noqa: ARG002 - what overriding tasks need
+        """Why a term of an objective says nothing here, and what to take instead; None where it does.
+
+        Args:
+            term: any.
+        """
+        return None
 
     @abstractmethod
     def batch(self, raw: Any) -> Batch:
@@ -68,6 +85,26 @@ class Task(Spec):
         Args:
             classes: number of classes, the last dimension of the logits.
         """
+
+    def count(self, metrics: Metric | MetricCollection, logits: Tensor, targets: Tensor) -> None:
+        """Let metrics count some positions.
+
+        Args:
+            metrics: some of :meth:`metrics`, or one of them.
+            logits: (positions, classes), all positions of some samples in their order.
+            targets: (positions,), ``IGNORE_INDEX`` where there is no label.
+        """
+        labelled = targets != IGNORE_INDEX
+        if labelled.any():
+            metrics.update(logits[labelled], targets[labelled])
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """How likely each class of the data is for each sample, (batch, classes).
+
+        Args:
+            logits: of :meth:`observe`.
+        """
+        return logits.softmax(-1)
 
     @abstractmethod
     def example(self, inputs: Any, count: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
 from pydantic import Field, model_validator
@@ -46,6 +46,8 @@ class DataFree(Stage):
     never trained: the gain over it is what training the generator was worth. Validation data judge the teacher before
     the first step and show the student's progress; nothing is selected on them.
     """
+
+    among_classes: ClassVar[bool] = True
 
     kind: Literal["data_free"] = "data_free"
     teacher: Reference
@@ -181,6 +183,7 @@ class DataFree(Stage):
                 distiller.student,
                 spec=self.model,
                 classes=context.data.classes,
+                task=context.task.kind,
                 inputs=loader.images(1),
                 metadata={"training": record},
             )

@@ -71,7 +71,7 @@ class Evaluate(Stage):
         return {"data": f"measured on the {len(loader.split):,} samples of the {self.split} split"}
 
     def _evaluation(self, context: Context, measured: list[_Measured]) -> dict[str, Any]:
-        classes = context.data.classes
+        classes = context.task.answers(context.data.classes)
         few = len(classes) <= MOST_CLASSES
         return {
             "schema": 1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,8 @@ class FitBias(Stage):
     bias for the class is far too low (Hinton et al. 2015, section 3). The shift is found on training inputs, by
     the divergence from the teacher's answers.
     """
+
+    among_classes: ClassVar[bool] = True
 
     kind: Literal["fit_bias"] = "fit_bias"
     student: Name
@@ -74,6 +76,7 @@ class FitBias(Stage):
                 student,
                 spec=original.spec,
                 classes=context.data.classes,
+                task=context.task.kind,
                 inputs=context.task.example(next(iter(loader)).inputs, 1),
                 metadata={"bias_shift": shifts},
             )

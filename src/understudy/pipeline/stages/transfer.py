@@ -248,7 +248,7 @@ class Transfer(Stage):
         return ModuleTeacher(source.network.to(context.process.device), task=context.task)
 
     def _keep_source(self, context: Context, labelled: Split) -> None:
-        """Leave the source as it is, with the best linear head where it had another one; not for other heads."""
+        """Leave the source as it is, with the best linear head of classes where it had another one; or not at all."""
         directory: Path = context.directory.path / BEFORE
         if (directory / "model.json").is_file() or not context.process.is_main:
             return
@@ -258,7 +258,8 @@ class Transfer(Stage):
         network = source.network.to(context.process.device)
         if source.fresh:
             (head,) = heads_of(network, batch.to(context.process.device).inputs, context.task)[-1:]
-            if not isinstance(network.get_submodule(head), nn.Linear):
+            classes = context.data.classes
+            if not isinstance(network.get_submodule(head), nn.Linear) or context.task.answers(classes) != classes:
                 return
             put_probe(network, head, Loader(labelled, batch_size=EVALUATION_BATCH, shuffle=False), context.task)
         save_artifact(
@@ -266,6 +267,7 @@ class Transfer(Stage):
             network,
             spec=self.model,
             classes=context.data.classes,
+            task=context.task.kind,
             inputs=context.task.example(batch.inputs, 1),
             edits=source.edits,
         )
