@@ -49,7 +49,14 @@ if TYPE_CHECKING:
     from understudy.sources.loader import Loader
     from understudy.sources.splits import Subset
     from understudy.taps import Taps
-    from understudy.tasks import CausalLanguageModel, Classification, ImageClassification, Task, TextClassification
+    from understudy.tasks import (
+        CausalLanguageModel,
+        Classification,
+        ImageClassification,
+        SequenceToSequence,
+        Task,
+        TextClassification,
+    )
     from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, OnnxTeacher, Recorded, Teacher, Told
     from understudy.transfer import (
         Lora,
@@ -116,6 +123,7 @@ _HOME = {
     "RunError": "errors",
     "ScaledCopy": "transfer",
     "Schedule": "schedules",
+    "SequenceToSequence": "tasks",
     "Sparse": "compress.sparsity",
     "Step": "distiller",
     "StepSchedule": "schedules:Step",

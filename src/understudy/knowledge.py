@@ -77,6 +77,7 @@ class Shapes:
         teacher_logits: shape of the teacher's logits, None without a teacher.
         tokens: shape of the student's mask of real tokens, None without one.
         same_tokens: False where both networks make tokens of a text, and not the same ones.
+        masked: whether it is said which positions of the logits count.
     """
 
     student: Mapping[str, Size]
@@ -85,6 +86,7 @@ class Shapes:
     teacher_logits: Size | None
     tokens: Size | None = None
     same_tokens: bool = True
+    masked: bool = False
 
     @staticmethod
     def of(student: Knowledge, teacher: Knowledge | None) -> Shapes:
@@ -96,6 +98,7 @@ class Shapes:
             teacher_logits=teacher.shape if teacher else None,
             tokens=student.tokens.shape if student.tokens is not None else None,
             same_tokens=teacher is None or len({student.tokenization, teacher.tokenization} - {None}) < 2,
+            masked=student.mask is not None,
         )
 
 

@@ -24,6 +24,7 @@ from understudy.recordings.shards import write_shard
 from understudy.recordings.storage import INPUTS
 from understudy.sources.cache import content_digest
 from understudy.sources.loader import Loader
+from understudy.sources.pairs import Pairs
 from understudy.sources.splits import Split
 from understudy.tasks.classification import Classification
 from understudy.tasks.task import Task
@@ -158,6 +159,13 @@ def record(
 
 def _check(example: Knowledge, split: Split, keep: Storage) -> None:
     keep.check(example)
+    if isinstance(split.inputs, Pairs) and (
+        spread := [each for each in keep.layers if example.features[each].ndim > 2]
+    ):
+        raise InputError(
+            f"the layers {listing(spread)} give each token of a prompt or an answer, and those have different numbers "
+            "of them, which are not recorded; record the logits, or ask the teacher live"
+        )
     if len(split.classes) != example.logits.shape[-1]:
         raise InputError(
             f"the teacher has {example.logits.shape[-1]} classes and the data {len(split.classes)}; expected the same "
@@ -176,7 +184,9 @@ def _answer(teacher: Teacher, keep: Storage, batch: Batch, device: torch.device 
     answer = teacher.observe(batch.to(device), tuple(keep.layers))
     if answer.top is not None:
         raise InputError("this teacher tells only its likeliest classes, so it cannot be recorded again")
-    return answer
+    if batch.mask is None:
+        return answer
+    return replace(answer, logits=answer.logits.masked_fill(~batch.mask.to(answer.logits.device)[..., None], 0.0))
 
 
 def _manifest(
@@ -275,7 +285,8 @@ def _fill(
     with ThreadPoolExecutor(max_workers=1) as disk:
         waiting: list[Future[object]] = []
         for piece in pieces[team.rank :: team.world]:
-            tensors = _recorded(piece, readers[piece.part], teacher, recording.manifest.keep, device)
+            width = recording.samples.targets.shape[1:]
+            tensors = _recorded(piece, readers[piece.part], teacher, recording.manifest.keep, device, width=width)
             waiting.append(disk.submit(write_shard, recording.folder, piece.view, piece.first, tensors))
             if len(waiting) > _WAITING:
                 waiting.pop(0).result()
@@ -287,15 +298,25 @@ def _fill(
 
 
 def _recorded(
-    piece: Hole, reader: _Reader, teacher: Teacher, keep: Storage, device: torch.device | str
+    piece: Hole, reader: _Reader, teacher: Teacher, keep: Storage, device: torch.device | str, *, width: torch.Size
 ) -> dict[str, Tensor]:
-    """The tensors of one shard."""
+    """The tensors of one shard, each sample with as many positions as the longest of all has."""
     answers = []
     for batch in reader.batches(piece.view, piece.first, piece.last):
         sums = input_checksums(batch.inputs)
         encoded = _encoded(_answer(teacher, keep, batch, device), keep, batch)
+        if batch.mask is not None:
+            told = {name: each for name, each in encoded.items() if name not in keep.layers}
+            encoded |= {name: _widened(each, width[0]) for name, each in told.items()}
         answers.append({**encoded, INPUTS: sums.cpu()})
     return {name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _widened(tensor: Tensor, width: int) -> Tensor:
+    """(n, positions, …) with zeros behind: (n, ``width``, …)."""
+    wide = tensor.new_zeros(len(tensor), width, *tensor.shape[2:])
+    wide[:, : tensor.shape[1]] = tensor
+    return wide
 
 
 def _encoded(answer: Knowledge, keep: Storage, batch: Batch) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, final
+from typing import Annotated, Any, final
 
 import torch
 from PIL import Image
@@ -13,6 +13,7 @@ from torch import Tensor
 from understudy.batch import IGNORE_INDEX
 from understudy.errors import InputError, listing, nearest
 from understudy.sources.images import LazyImages
+from understudy.sources.pairs import Pairs
 from understudy.sources.selection import chosen
 from understudy.sources.texts import Texts
 from understudy.spec import Spec
@@ -31,14 +32,15 @@ class Split:
 
     Attributes:
         inputs: images, uint8 or float in [0, 1], (N, channels, height, width); or vectors, float32 (N, features);
-            or :class:`LazyImages`; or :class:`~understudy.sources.texts.Texts`; or tokens, int64 (N, tokens).
+            or :class:`LazyImages`; or :class:`~understudy.sources.texts.Texts`; or tokens, int64 (N, tokens); or
+            :class:`~understudy.sources.pairs.Pairs` of such.
         targets: int64 (N,), of tokens (N, tokens); ``IGNORE_INDEX`` where there is no label.
         ids: int64 (N,), unique in the whole data set, the same in every run.
         classes: names of the classes, in the order of the targets; also of those that no sample has.
         name: how the source calls it, or ``validation`` and ``test`` for what was carved out.
     """
 
-    inputs: Tensor | LazyImages | Texts
+    inputs: Tensor | LazyImages | Texts | Pairs
     targets: Tensor
     ids: Tensor
     classes: tuple[str, ...]
@@ -61,26 +63,26 @@ class Split:
     def noun(self) -> str:
         """What the samples are called in a sentence."""
         if self.targets.ndim > 1:
-            return "windows"
+            return "pairs" if isinstance(self.inputs, Pairs) else "windows"
         return "images" if self.images else "texts" if isinstance(self.inputs, Texts) else "samples"
 
     @property
     def known(self) -> Tensor:
         """Bool (N,): which samples have a label, of their own or at one of their positions."""
-        return _grouped(self.targets) != IGNORE_INDEX
+        return grouped(self.targets) != IGNORE_INDEX
 
     @property
     def labelled(self) -> int:
         """How many samples have a label."""
         return int(self.known.sum())
 
-    def gather(self, indices: Tensor) -> Tensor:
+    def gather(self, indices: Tensor) -> Any:
         """The inputs of some samples, in the type in which they are held.
 
         Raises:
             InputError: for an image that is decoded only now, and cannot be.
         """
-        if isinstance(self.inputs, LazyImages | Texts):
+        if isinstance(self.inputs, LazyImages | Texts | Pairs):
             return self.inputs.gather(indices)
         return self.inputs.index_select(0, indices)
 
@@ -157,11 +159,11 @@ class Subset(Spec):
         if not len(kept):
             raise InputError(f"no sample of split {split.name!r} is left: {self._filter(split.classes)}")
         if self.samples is not None:
-            groups, ids = _grouped(split.targets[kept]), split.ids[kept]
+            groups, ids = grouped(split.targets[kept]), split.ids[kept]
             kept = kept[chosen(groups, ids, self.samples, (seed, _SAMPLES), what="samples")]
         targets = split.targets[kept]
         if self.labels is not None:
-            labelled = chosen(_grouped(targets), split.ids[kept], self.labels, (seed, _LABELS), what="labels")
+            labelled = chosen(grouped(targets), split.ids[kept], self.labels, (seed, _LABELS), what="labels")
             limited = torch.full_like(targets, IGNORE_INDEX)
             limited[labelled] = targets[labelled]
             targets = limited
@@ -174,7 +176,7 @@ class Subset(Spec):
             InputError: as :meth:`Split.subset` does.
         """
         targets, kept = self.apply(split, 0)
-        groups = _grouped(targets)
+        groups = grouped(targets)
         counts = groups[groups != IGNORE_INDEX].unique(return_counts=True)[1]
         labelled, all_of_them = int(counts.sum()), len(kept) == len(split)
         noun, kept_classes = split.noun, self._filter(split.classes)
@@ -201,7 +203,7 @@ class Subset(Spec):
             return torch.ones(len(split), dtype=torch.bool)
         if split.targets.ndim > 1:
             raise InputError(
-                "`only_classes` and `exclude_classes` choose samples by their class, and windows have none"
+                f"`only_classes` and `exclude_classes` choose samples by their class, and {split.noun} have none"
             )
         field = "exclude_classes" if self.only_classes is None else "only_classes"
         indices = [_class_index(name, split.classes, field) for name in names]
@@ -209,7 +211,7 @@ class Subset(Spec):
         return among if self.only_classes is not None else ~among & (split.targets != IGNORE_INDEX)
 
 
-def _grouped(targets: Tensor) -> Tensor:
+def grouped(targets: Tensor) -> Tensor:
     """Of each sample the class by which it is chosen, int64 (N,): those with a label at each position are one class.
 
     Args:

@@ -63,11 +63,11 @@ def find_columns(
     """
     import datasets
 
-    _check_names(features, (*((inputs,) if isinstance(inputs, str) else inputs or ()), *((label,) if label else ())))
+    check_names(features, (*((inputs,) if isinstance(inputs, str) else inputs or ()), *((label,) if label else ())))
     if label is None:
         named = [name for name in features if name in _LABELS]
         classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-        label = _only(named or classes, "label", features)
+        label = only_one(named or classes, "label", features)
     if task.kind == "text_classification" or (task.kind == "classification" and _only_texts(features, inputs, label)):
         return _of_texts(features, inputs, label)
     if inputs is None:
@@ -79,7 +79,7 @@ def find_columns(
         expected = "images" if task.kind == "image_classification" else "images or numbers"
         raise InputError(
             f"column {(wrong or inputs)[0]!r} does not hold what task {task.kind!r} reads, {expected}; "
-            f"name another one with `inputs:`. {_columns(features)}"
+            f"name another one with `inputs:`. {described(features)}"
         )
     return Columns(inputs, label, images)
 
@@ -140,9 +140,9 @@ def _only_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | Non
     import datasets
 
     if inputs is not None:
-        return isinstance(inputs, str) and _textual(features[inputs])
+        return isinstance(inputs, str) and textual(features[inputs])
     others = [feature for name, feature in features.items() if name != label]
-    return any(map(_textual, others)) and not any(isinstance(each, datasets.Image) or _numeric(each) for each in others)
+    return any(map(textual, others)) and not any(isinstance(each, datasets.Image) or _numeric(each) for each in others)
 
 
 def _of_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str) -> Columns:
@@ -155,12 +155,12 @@ def _text_column(
     features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str | None, *, task: str
 ) -> str:
     if not inputs:
-        texts = [name for name, feature in features.items() if name != label and _textual(feature)]
-        inputs = _only([name for name in texts if name in _TEXTS] or texts, "inputs", features)
+        texts = [name for name, feature in features.items() if name != label and textual(feature)]
+        inputs = only_one([name for name in texts if name in _TEXTS] or texts, "inputs", features)
     name, *others = (inputs,) if isinstance(inputs, str) else inputs
-    if others or not _textual(features[name]):
+    if others or not textual(features[name]):
         wrong = f"`inputs` names {1 + len(others)} columns" if others else f"column {name!r} does not hold texts"
-        raise InputError(f"{wrong}; task {task!r} reads one column of texts. {_columns(features)}")
+        raise InputError(f"{wrong}; task {task!r} reads one column of texts. {described(features)}")
     return name
 
 
@@ -176,14 +176,19 @@ def read_texts(split: datasets.Dataset, inputs: str | tuple[str, ...] | None, ta
     Raises:
         InputError: when no column or several could be meant, or a text is missing.
     """
-    _check_names(split.features, (inputs,) if isinstance(inputs, str) else inputs or ())
+    check_names(split.features, (inputs,) if isinstance(inputs, str) else inputs or ())
     return _complete(split, _text_column(split.features, inputs, None, task=task.kind), name)
 
 
-def _check_names(features: Mapping[str, Any], names: Sequence[str]) -> None:
+def check_names(features: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse columns that there are not.
+
+    Raises:
+        InputError: naming the first of them, and all columns.
+    """
     for name in names:
         if name not in features:
-            raise InputError(f"there is no column {name!r}{nearest(name, features)}; {_columns(features)}")
+            raise InputError(f"there is no column {name!r}{nearest(name, features)}; {described(features)}")
 
 
 def _complete(split: datasets.Dataset, column: str, name: str) -> list[str]:
@@ -197,7 +202,8 @@ def _complete(split: datasets.Dataset, column: str, name: str) -> list[str]:
     return values
 
 
-def _textual(feature: Any) -> bool:
+def textual(feature: Any) -> bool:
+    """Whether a column holds texts."""
     import datasets
 
     return isinstance(feature, datasets.Value) and "string" in feature.dtype
@@ -208,24 +214,34 @@ def _found_inputs(features: Mapping[str, Any], label: str) -> tuple[str, ...]:
 
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     if images:
-        return (_only([name for name in images if name in _INPUTS] or images, "inputs", features),)
+        return (only_one([name for name in images if name in _INPUTS] or images, "inputs", features),)
     named = [name for name in features if name in _INPUTS and name != label]
     if named:
-        return (_only(named, "inputs", features),)
+        return (only_one(named, "inputs", features),)
     numbers = [name for name, feature in features.items() if name != label and _numeric(feature)]
     lists = [name for name in numbers if _listed(features[name])]
     if lists:
-        return (_only(lists, "inputs", features),)
+        return (only_one(lists, "inputs", features),)
     if not numbers:
-        raise InputError(f"no column of images or numbers was found; name one with `inputs:`. {_columns(features)}")
+        raise InputError(f"no column of images or numbers was found; name one with `inputs:`. {described(features)}")
     return tuple(numbers)
 
 
-def _only(names: Sequence[str], field: str, features: Mapping[str, Any]) -> str:
+def only_one(names: Sequence[str], field: str, features: Mapping[str, Any]) -> str:
+    """The one column that can be meant.
+
+    Args:
+        names: those that can.
+        field: where the user would name one.
+        features: all columns.
+
+    Raises:
+        InputError: for several, or none.
+    """
     if len(names) == 1:
         return names[0]
     which = f"{' and '.join(map(repr, names))} could all be meant" if names else "no column could be meant"
-    raise InputError(f"`{field}` is not clear: {which}; name the column with `{field}:`. {_columns(features)}")
+    raise InputError(f"`{field}` is not clear: {which}; name the column with `{field}:`. {described(features)}")
 
 
 def _numbers(split: datasets.Dataset, names: tuple[str, ...], split_name: str) -> np.ndarray:
@@ -253,7 +269,8 @@ def _listed(feature: Any) -> bool:
     return isinstance(feature, (datasets.List, datasets.LargeList, *arrays))
 
 
-def _columns(features: Mapping[str, Any]) -> str:
+def described(features: Mapping[str, Any]) -> str:
+    """All columns with what they hold, in words."""
     return "the columns are " + ", ".join(f"{name!r} ({_type(feature)})" for name, feature in features.items())
 
 
