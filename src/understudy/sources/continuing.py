@@ -95,11 +95,8 @@ def written(
     Raises:
         InputError: as :func:`tokens_of` does, or for an empty prompt where there is no such mark.
     """
-    tokens = tokens_of(model)
     generator = torch.Generator(device_of(model)).manual_seed(seed)
     for prompt in prompts:
-        if tokens.end is None and not len(tokens.running(prompt)):
-            raise InputError("a text begins with nothing, and the tokenizer has no mark to begin with; give a word")
         (new,) = _said(model, [prompt], count, task=task, generator=generator, temperature=temperature)
         yield new if isinstance(task, SequenceToSequence) else prompt + new
 
@@ -128,15 +125,15 @@ def answers(
         The answers, in order.
 
     Raises:
-        InputError: as :func:`tokens_of` does.
+        InputError: as :func:`written` does.
     """
-    generator = torch.Generator(device_of(model)).manual_seed(seed)
+    generator, most = torch.Generator(device_of(model)).manual_seed(seed), tokens_of(model).spec.max_length
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
     found = [""] * len(prompts)
     for first in range(0, len(order), _AT_ONCE):
         some = order[first : first + _AT_ONCE]
         texts = [prompts[number] for number in some]
-        said = _said(model, texts, count, task=task, generator=generator, temperature=temperature)
+        said = _said(model, texts, count, task=task, generator=generator, temperature=temperature, most=most)
         for number, text in zip(some, said, strict=True):
             found[number] = text
     return found
@@ -150,10 +147,11 @@ def _said(
     task: LanguageModel,
     generator: torch.Generator,
     temperature: float,
+    most: int | None = None,
 ) -> list[str]:
-    """What comes after some prompts."""
+    """What comes after some prompts, of which no more than ``most`` tokens are read together with what is new."""
     tokens, device = tokens_of(model), device_of(model)
-    encoded, most = isinstance(task, SequenceToSequence), tokens.spec.max_length
+    encoded = isinstance(task, SequenceToSequence)
     rows = [prompted(prompt, tokens, encoded=encoded) for prompt in prompts]
     if most is not None:
         rows = [shortened(row, most) if encoded else row[-max(1, most - count) :] for row in rows]

@@ -68,8 +68,8 @@ def build_transformers(
         return _fresh(spec, classes=classes, inputs=inputs), None
     assert pretrained, "an artifact of a saved transformers model holds its configuration"
     model, preprocess = _saved(spec, classes=classes)
-    if _decodes(inputs):
-        _check_start(model, int(inputs[DECODED][0, 0]), what=f"transformers' {spec.name}")
+    if (start := _start_of(inputs)) is not None:
+        _check_start(model, start, what=f"transformers' {spec.name}")
     return model, preprocess
 
 
@@ -123,8 +123,8 @@ def _fresh(spec: TransformersModel, *, classes: int, inputs: Any) -> nn.Module:
         arguments["image_size"] = height if height == width else (height, width)
     if spec.head in _OF_TOKENS:
         arguments |= {"vocab_size": classes, "use_cache": False}
-    if _decodes(inputs):
-        arguments |= _decoding(spec, int(inputs[DECODED][0, 0]), fields)
+    if (start := _start_of(inputs)) is not None:
+        arguments |= _decoding(spec, start, fields)
     arguments |= spec.arguments
 
     def build() -> nn.Module:
@@ -135,9 +135,9 @@ def _fresh(spec: TransformersModel, *, classes: int, inputs: Any) -> nn.Module:
     return constructed(f"transformers' {spec.config}", build, arguments=spec.arguments, known=fields)
 
 
-def _decodes(inputs: Any) -> bool:
-    """Whether the inputs are those of an encoder–decoder."""
-    return isinstance(inputs, Mapping) and DECODED in inputs
+def _start_of(inputs: Any) -> int | None:
+    """What a decoder begins with; None for the inputs of another network."""
+    return int(inputs[DECODED][0, 0]) if isinstance(inputs, Mapping) and DECODED in inputs else None
 
 
 def _decoding(spec: TransformersModel, start: int, fields: Mapping[str, Any]) -> dict[str, Any]:

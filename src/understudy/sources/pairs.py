@@ -230,6 +230,7 @@ def answered(text: str, tokens: TextTokenization, *, decoded: bool) -> np.ndarra
         tokens: what makes them; it has such a mark.
         decoded: whether a decoder says it, with the marks that the tokenizer puts around a text.
     """
+    assert tokens.end is not None
     return tokens.closed(text) if decoded else np.append(tokens.running(text), tokens.end)
 
 
@@ -238,10 +239,15 @@ def prompted(text: str, tokens: TextTokenization, *, encoded: bool) -> np.ndarra
 
     Args:
         text: the prompt.
-        tokens: what makes them; it has such a mark.
+        tokens: what makes them.
         encoded: whether an encoder reads it, with the marks that the tokenizer puts around a text.
+
+    Raises:
+        InputError: when it is empty, and there is no such mark.
     """
     row = tokens.closed(text) if encoded else tokens.running(text)
+    if len(row) == 0 and tokens.end is None:
+        raise InputError("a text begins with nothing, and the tokenizer has no mark to begin with; give a word")
     return row if len(row) else np.array([tokens.end])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
 import torch
 from pydantic import Field
@@ -41,7 +41,7 @@ class LanguageModel(Task):
         """Of bits and perplexity."""
         return self.metric != "accuracy"
 
-    def of_classes(self, count: int) -> Self:
+    def of_classes(self, count: int) -> LanguageModel:
         """The same with a vocabulary, unless it has one."""
         return self if self.vocabulary is not None else self.model_copy(update={"vocabulary": count})
 
