@@ -1,11 +1,9 @@
-"""Encoder–decoders as files: tokens of the prompt and of the answer so far in, logits out."""
-
-import json
+"""Encoder–decoders as a folder for transformers, and not as a file."""
 
 import pytest
 import torch
 
-from understudy import Batch, SequenceToSequence, open_model
+from understudy import SequenceToSequence
 from understudy.cli.main import main
 from understudy.sources import TransformersModel, build_model, save_artifact
 from understudy.sources.for_tokens import language_model
@@ -25,6 +23,9 @@ INPUTS = {
 T5 = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
 
 
+TOLD[:, 0] = 0
+
+
 @pytest.fixture
 def saved(tmp_path):
     """A model that a run would have left, and itself."""
@@ -34,20 +35,12 @@ def saved(tmp_path):
     return str(save_artifact(tmp_path / "saved", model, spec=spec, classes=NAMES, inputs=INPUTS)), model
 
 
-def test_a_file_says_what_the_network_says(saved, tmp_path):
-    place, model = saved
-    rows = [{"prompt": "ab" * (1 + number % 5), "answer": "b" * (1 + number % 3)} for number in range(30)]
-    data = tmp_path / "rows.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert main(["export", place, "--data", str(data), "--out", str(tmp_path / "model.onnx")]) == 0
-    deployed = open_model(tmp_path / "model.onnx")
-    for asked, told in ((7, 4), (3, 1), (5, 9)):
-        inputs = {**INPUTS, DECODED: torch.randint(2, 258, (3, told))}
-        inputs |= {name: INPUTS[name][:, :asked] for name in ("input_ids", "attention_mask")}
-        batch = Batch(inputs=inputs)
-        with torch.no_grad():
-            expected = TASK.observe(model, batch).logits
-        torch.testing.assert_close(TASK.observe(deployed, batch).logits, expected, atol=1e-4, rtol=1e-3)
+@pytest.mark.parametrize("format", ["onnx", "torch_export"])
+def test_files_are_refused_with_what_can_be_done(format, saved, tmp_path, capsys):
+    assert main(["export", saved[0], "--format", format, "--out", str(tmp_path / "out")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"an encoder–decoder cannot be written as '{format}'; expected `understudy export MODEL --format tra" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_transformers_loads_the_folder_and_answers(saved, tmp_path):

@@ -122,9 +122,9 @@ def test_padding_changes_nothing(name) -> None:
     for row in range(3):
         read, told = int(raw["attention_mask"][row].sum()), int((raw["labels"][row] != -100).sum())
         one = {key: value[row : row + 1, : told if key == "labels" else read] for key, value in raw.items()}
-        total += float(us.Distiller(student, teacher, METHODS[name], example=one, task=TASK)(one).loss) * told
+        total += us.Distiller(student, teacher, METHODS[name], example=one, task=TASK)(one).loss.item() * told
         count += told
-    assert float(together) == pytest.approx(total / count, rel=1e-5)
+    assert together.item() == pytest.approx(total / count, rel=1e-5)
 
 
 def test_it_learns_to_say_the_last_token_twice() -> None:
@@ -189,3 +189,37 @@ def test_the_targets_are_not_shifted_a_second_time() -> None:
     first = F.cross_entropy(logits[:3, 0], raw["labels"][:3, 0])
     only = {**raw, "labels": raw["labels"][:, :1]}
     torch.testing.assert_close(network(**only).loss, first)
+
+
+def hint(side: str) -> us.Method:
+    return us.Hint(student_layer=f"{side}.final_layer_norm", teacher_layer=f"{side}.final_layer_norm")
+
+
+def test_layers_of_the_decoder_are_compared_where_an_answer_is() -> None:
+    torch.manual_seed(2)
+    student, teacher, raw = t5(), t5(), pairs()
+    loss = us.Distiller(student, teacher, hint("decoder"), example=raw, task=TASK)(raw).loss
+    batch = TASK.batch(raw)
+    spoken = batch.inputs["decoder_input_ids"]
+    read = {"attention_mask": raw["attention_mask"], "return_dict": True}
+    seen = []
+    for network in (student, teacher):
+        asked = network.encoder(input_ids=raw["input_ids"], **read).last_hidden_state
+        more = {"encoder_hidden_states": asked, "encoder_attention_mask": raw["attention_mask"]}
+        seen.append(network.decoder(input_ids=spoken, **more).last_hidden_state)
+    expected = (seen[0] - seen[1])[batch.mask].square().mean()
+    torch.testing.assert_close(loss.detach(), expected.detach(), rtol=1e-4, atol=1e-6)
+
+
+NORM = "encoder.final_layer_norm"
+OF_THE_ENCODER = (hint("encoder"), us.SelfRelations(student_layer=NORM, teacher_layer=NORM, relation_heads=2))
+
+
+@pytest.mark.parametrize("width", [5, 6], ids=["as-long-as-the-answers", "longer"])
+@pytest.mark.parametrize("method", OF_THE_ENCODER, ids=["hint", "relations"])
+def test_layers_of_the_encoder_are_refused(width, method) -> None:
+    raw = pairs() | {name: pairs()[name][:, :width] for name in ("input_ids", "attention_mask")}
+    with pytest.raises(
+        us.InputError, match=r"the layer has 6 tokens and the logits have 5, .* name layers of the decod"
+    ):
+        us.Distiller(t5(), t5(), method, example=raw, task=TASK)
