@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         Classification,
         ImageClassification,
         MultiLabelClassification,
+        SequenceToSequence,
         Task,
         TextClassification,
     )
@@ -124,6 +125,7 @@ _HOME = {
     "RunError": "errors",
     "ScaledCopy": "transfer",
     "Schedule": "schedules",
+    "SequenceToSequence": "tasks",
     "Sparse": "compress.sparsity",
     "Step": "distiller",
     "StepSchedule": "schedules:Step",

@@ -157,6 +157,7 @@ class FeatureMethod(Method):
         for student, teacher in self.layers:
             try:
                 pair = shapes.student[student], shapes.teacher[teacher]
+                refuse_uncounted(shapes, [size[1] for size in pair if len(size) == 3])
                 positions = _positions(self, pair, shapes.places, shapes.tokens)
                 of_tokens = _has_tokens(pair[0], shapes)
                 if of_tokens and self.form == "map":
@@ -301,6 +302,25 @@ def refuse_other_tokens(shapes: Shapes) -> None:
         raise InputError(
             "the two networks make different tokens of a text, which cannot be compared one by one; compare whole "
             "texts (soft_targets, embedding_similarity, patient, …), or give the student the teacher's tokenizer"
+        )
+
+
+def refuse_uncounted(shapes: Shapes, counts: Sequence[int]) -> None:
+    """Refuse layers with other rows than the logits, where only of those it is said which count.
+
+    Args:
+        shapes: of the layers, as the networks gave them.
+        counts: how many tokens each layer has.
+
+    Raises:
+        InputError: for a layer of the encoder, where a decoder gives the logits.
+    """
+    of_logits = shapes.student_logits[1:-1]
+    strange = [count for count in counts if shapes.masked and len(of_logits) == 1 and count != of_logits[0]]
+    if strange:
+        raise InputError(
+            f"the layer has {strange[0]} tokens and the logits have {of_logits[0]}, so that nobody can say which of "
+            "them are padding; name layers of the decoder, which have one row for each token that is said"
         )
 
 

@@ -93,6 +93,7 @@ class Shapes:
         tokens: shape of the student's mask of real tokens, None without one.
         same_tokens: False where both networks make tokens of a text, and not the same ones.
         labels: whether each sample has several labels, as in :class:`Knowledge`.
+        masked: whether it is said which positions of the logits count.
     """
 
     student: Mapping[str, Size]
@@ -102,6 +103,7 @@ class Shapes:
     tokens: Size | None = None
     same_tokens: bool = True
     labels: bool = False
+    masked: bool = False
 
     @property
     def places(self) -> Size:
@@ -119,6 +121,7 @@ class Shapes:
             tokens=student.tokens.shape if student.tokens is not None else None,
             same_tokens=teacher is None or len({student.tokenization, teacher.tokenization} - {None}) < 2,
             labels=student.labels,
+            masked=student.mask is not None,
         )
 
 

@@ -21,9 +21,10 @@ from understudy.recordings.checksums import input_checksums
 from understudy.recordings.recording import Hole
 from understudy.recordings.samples import Samples
 from understudy.recordings.shards import write_shard
-from understudy.recordings.storage import INPUTS
+from understudy.recordings.storage import INPUTS, LOGITS
 from understudy.sources.cache import content_digest
 from understudy.sources.loader import Loader
+from understudy.sources.pairs import Pairs
 from understudy.sources.splits import Split
 from understudy.tasks.classification import Classification
 from understudy.tasks.task import Task
@@ -133,7 +134,7 @@ def record(
     first = next(iter(loaders[0]))
     example = _answer(teacher, keep, first, device)
     classes = task.answers(split.classes)
-    _check(example, classes, keep)
+    _check(example, split, classes, keep)
 
     def prepare() -> None:
         if team.rank == 0:
@@ -163,8 +164,15 @@ def _check_shown(split: Split, plain: Split | None, views: Views | None, count: 
         raise InputError(f"both splits are called {split.name!r}; expected two names, so that they can be told apart")
 
 
-def _check(example: Knowledge, classes: tuple[str, ...], keep: Storage) -> None:
+def _check(example: Knowledge, split: Split, classes: tuple[str, ...], keep: Storage) -> None:
     keep.check(example)
+    if isinstance(split.inputs, Pairs) and (
+        spread := [each for each in keep.layers if example.features[each].ndim > 2]
+    ):
+        raise InputError(
+            f"the layers {listing(spread)} give each token of a prompt or an answer, and those have different numbers "
+            "of them, which are not recorded; record the logits, or ask the teacher live"
+        )
     if len(classes) != example.logits.shape[-1]:
         raise InputError(
             f"the teacher has {example.logits.shape[-1]} classes and the data {len(classes)}; expected the same "
@@ -183,7 +191,9 @@ def _answer(teacher: Teacher, keep: Storage, batch: Batch, device: torch.device 
     answer = teacher.observe(batch.to(device), tuple(keep.layers))
     if answer.top is not None:
         raise InputError("this teacher does not tell all of its classes, so it cannot be recorded again")
-    return answer
+    if batch.mask is None:
+        return answer
+    return replace(answer, logits=answer.logits.masked_fill(~batch.mask.to(answer.logits.device)[..., None], 0.0))
 
 
 def _manifest(
@@ -290,7 +300,7 @@ def _fill(
     with ThreadPoolExecutor(max_workers=1) as disk:
         waiting: list[Future[object]] = []
         for piece in pieces[team.rank :: team.world]:
-            tensors = _recorded(piece, readers[piece.part], teacher, recording.manifest.keep, seed, device)
+            tensors = _recorded(piece, readers[piece.part], teacher, recording, seed, device)
             waiting.append(disk.submit(write_shard, recording.folder, piece.view, piece.first, tensors))
             if len(waiting) > _WAITING:
                 waiting.pop(0).result()
@@ -302,15 +312,26 @@ def _fill(
 
 
 def _recorded(
-    piece: Hole, reader: _Reader, teacher: Teacher, keep: Storage, seed: int, device: torch.device | str
+    piece: Hole, reader: _Reader, teacher: Teacher, recording: Recording, seed: int, device: torch.device | str
 ) -> dict[str, Tensor]:
-    """The tensors of one shard."""
-    answers = []
+    """The tensors of one shard, each sample with as many positions as the longest of all has."""
+    answers, keep, width = [], recording.manifest.keep, recording.samples.targets[0].numel()
     for batch in reader.batches(piece.view, piece.first, piece.last):
         sums = input_checksums(batch.inputs)
         encoded = _encoded(_answer(teacher, keep, batch, device), keep, batch, seed)
+        if batch.mask is not None:
+            encoded[LOGITS] = encoded[LOGITS].masked_fill(~batch.mask.cpu()[..., None], 0)
+            told = {name: each for name, each in encoded.items() if name not in keep.layers}
+            encoded |= {name: _widened(each, width) for name, each in told.items()}
         answers.append({**encoded, INPUTS: sums.cpu()})
     return {name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}
+
+
+def _widened(tensor: Tensor, width: int) -> Tensor:
+    """(n, positions, …) with zeros behind: (n, ``width``, …)."""
+    wide = tensor.new_zeros(len(tensor), width, *tensor.shape[2:])
+    wide[:, : tensor.shape[1]] = tensor
+    return wide
 
 
 def _encoded(answer: Knowledge, keep: Storage, batch: Batch, seed: int) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, final
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PADDING, EMPTY = 0, 1
 """Tokens of :class:`Words` and :class:`Bytes` that are no part of any text: after it, and in place of an empty one or
 between two documents."""
+DECODED = "decoder_input_ids"
+"""What the decoder of an encoder–decoder reads: the name of that input in every model of transformers."""
 _OTHERS = 2
 _REMEMBERED = 8_000_000
 """Tokens of earlier texts that are kept, so that each epoch but the first costs next to nothing (4 bytes each)."""
@@ -133,7 +135,9 @@ def are_texts(inputs: Any) -> bool:
 
 
 def are_tokens(inputs: Any) -> bool:
-    """Whether a batch's inputs are those of a language model: windows of tokens, int64 (windows, tokens)."""
+    """Whether a batch's inputs are a language model's: tokens, int64 (batch, tokens), or with what a decoder reads."""
+    if isinstance(inputs, Mapping):
+        return DECODED in inputs
     return isinstance(inputs, Tensor) and inputs.dtype == torch.int64 and inputs.ndim == 2
 
 
@@ -227,6 +231,15 @@ class TextTokenization:
         if self.backend is not None:
             return np.array(self.backend.encode(text, add_special_tokens=False).ids, np.int64)
         return np.frombuffer(_utf8(text), np.uint8).astype(np.int64) + _OTHERS
+
+    def closed(self, text: str) -> np.ndarray:
+        """The tokens of one text, int64, with the marks that a saved tokenizer puts around it, and that of the end.
+
+        Args:
+            text: as for :meth:`running`.
+        """
+        row = self.running(text) if self.backend is None else np.array(self.backend.encode(text).ids, np.int64)
+        return row if self.end is None or row[-1:].tolist() == [self.end] else np.append(row, self.end)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text that some tokens of bytes or of a saved tokenizer are of; marks are left out.

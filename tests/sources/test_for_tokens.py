@@ -28,6 +28,7 @@ from understudy.sources.tokenizers import open_tokens
 from understudy.tasks import CausalLanguageModel
 from understudy.tokenizing import Bytes, Tokenizer
 
+TASK = CausalLanguageModel()
 NAMES = ("[UNK]", "the", "sea", "a", "bell", "rang", "</s>")
 TOKENS = torch.tensor([[1, 2, 5, 3, 4], [3, 4, 5, 6, 1]])
 LLAMA = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
@@ -85,7 +86,7 @@ def batch_of(tokens: torch.Tensor = TOKENS) -> Batch:
 def test_a_source_of_no_language_models_is_refused(spec, what):
     message = rf"^{what} does not predict the next token; take a causal language model of `source: transformers`, such"
     with pytest.raises(InputError, match=message):
-        language_model(spec, Bytes())
+        language_model(spec, Bytes(), TASK)
 
 
 @pytest.mark.parametrize(
@@ -101,22 +102,24 @@ def test_a_source_of_no_language_models_is_refused(spec, what):
 def test_tokens_of_its_own_are_refused(spec):
     message = r"reads and predicts the tokens of the data \(`data.tokens`\); leave `preprocess` out"
     with pytest.raises(InputError, match=message):
-        language_model(spec, Bytes())
+        language_model(spec, Bytes(), TASK)
 
 
 def test_a_saved_model_stays_what_it_is_and_a_function_of_ones_own_is_told_the_tokens():
     saved_one, own = ArtifactModel(path="somewhere"), PythonModel(target="own:make")
-    assert language_model(saved_one, Bytes()) == saved_one
-    assert language_model(own, Bytes()) == own.model_copy(update={"preprocess": Bytes()})
+    assert language_model(saved_one, Bytes(), TASK) == saved_one
+    assert language_model(own, Bytes(), TASK) == own.model_copy(update={"preprocess": Bytes()})
 
 
 def test_a_transformer_gets_the_head_that_predicts_tokens():
     spec = fresh()
-    fitted = language_model(spec, Bytes())
+    fitted = language_model(spec, Bytes(), TASK)
     assert fitted == spec.model_copy(update={"head": "causal_language_model", "preprocess": Bytes()})
     assert spec.head == "image_classification", "what the user wrote is left alone"
     on_the_hub = TransformersModel(name="somebody/elses")
-    assert language_model(on_the_hub, Bytes()).head == "causal_language_model"  # which is looked at when it is built
+    assert (
+        language_model(on_the_hub, Bytes(), TASK).head == "causal_language_model"
+    )  # which is looked at when it is built
 
 
 # A function of the user's own
@@ -148,7 +151,7 @@ def own_code(tmp_path, monkeypatch) -> None:
     [("make", {}, 7), ("other", {}, 7), ("third", {}, 7), ("own", {}, 20), ("make", {"vocabulary": 9}, 9)],
 )
 def test_a_function_is_given_the_number_of_tokens(target, arguments, count, own_code, data):
-    spec = language_model(PythonModel(target=f"own_readers:{target}", arguments=arguments), data)
+    spec = language_model(PythonModel(target=f"own_readers:{target}", arguments=arguments), data, TASK)
     model = build_model(spec, classes=NAMES, inputs=TOKENS)
     assert model.vectors.num_embeddings == count
     assert model(TOKENS).shape == (2, 5, count)
@@ -159,7 +162,7 @@ def test_a_function_is_given_the_number_of_tokens(target, arguments, count, own_
 
 @pytest.mark.parametrize("config", ["llama", "gpt2"])
 def test_it_comes_back_as_it_was_saved(config, data, tmp_path):
-    spec = language_model(fresh(config), data)
+    spec = language_model(fresh(config), data, TASK)
     model = build_model(spec, classes=NAMES, inputs=TOKENS)
     assert model.training
     assert model.config.vocab_size == model.get_input_embeddings().num_embeddings == len(NAMES)
@@ -169,14 +172,14 @@ def test_it_comes_back_as_it_was_saved(config, data, tmp_path):
     loaded = load_artifact(folder, classes=NAMES)
     assert torch.equal(logits(loaded.module), logits(model))
     assert getattr(loaded.module(TOKENS), "past_key_values", None) is None
-    again = build_model(language_model(ArtifactModel(path=str(folder)), data), classes=NAMES, inputs=TOKENS)
+    again = build_model(language_model(ArtifactModel(path=str(folder)), data, TASK), classes=NAMES, inputs=TOKENS)
     assert torch.equal(logits(again), logits(model))
     assert type(again) is type(model)
     assert "CausalLM" in type(model).__name__ or "LMHead" in type(model).__name__
 
 
 def test_a_token_sees_none_that_comes_after_it(data):
-    model = build_model(language_model(fresh(), data), classes=NAMES, inputs=TOKENS)
+    model = build_model(language_model(fresh(), data, TASK), classes=NAMES, inputs=TOKENS)
     other = TOKENS.clone()
     other[:, 3:] = 0
     torch.testing.assert_close(logits(model)[:, :3], logits(model, other)[:, :3])
@@ -184,18 +187,18 @@ def test_a_token_sees_none_that_comes_after_it(data):
 
 
 def test_what_its_arguments_say_is_kept(data):
-    spec = language_model(fresh(vocab_size=12, use_cache=True), data)
+    spec = language_model(fresh(vocab_size=12, use_cache=True), data, TASK)
     model = build_model(spec, classes=NAMES, inputs=TOKENS)
     assert (model.config.vocab_size, model.config.use_cache) == (12, True)
 
 
 def test_a_misspelt_field_is_explained(data):
     with pytest.raises(InputError, match=r"a transformers llama has no field 'hiden_size'; nearest: 'hidden_size'"):
-        build_model(language_model(fresh(hiden_size=8), data), classes=NAMES, inputs=TOKENS)
+        build_model(language_model(fresh(hiden_size=8), data, TASK), classes=NAMES, inputs=TOKENS)
 
 
 def test_fewer_positions_than_a_window_are_explained(data):
-    spec = language_model(fresh("gpt2", n_positions=4), data)
+    spec = language_model(fresh("gpt2", n_positions=4), data, TASK)
     with pytest.raises(InputError, match=r"transformers gpt2 cannot take these inputs \(shape \(N, 5\)\)"):
         build_model(spec, classes=NAMES, inputs=TOKENS)
 
@@ -220,7 +223,7 @@ def test_a_saved_model_with_the_tokenizer_of_the_data_is_taken(data, tmp_path):
 
     name = saved(tmp_path / "saved")
     for tokens in (data, Tokenizer(path=name), Tokenizer(path=f"{name}/tokenizer.json")):
-        model = build_model(language_model(TransformersModel(name=name), tokens), classes=NAMES, inputs=TOKENS)
+        model = build_model(language_model(TransformersModel(name=name), tokens, TASK), classes=NAMES, inputs=TOKENS)
         theirs = AutoModelForCausalLM.from_pretrained(name)
         assert torch.equal(logits(model), logits(theirs))
         assert getattr(model(TOKENS), "past_key_values", None) is None
@@ -242,20 +245,20 @@ def test_a_saved_model_of_another_tokenizer_is_refused(data, tmp_path):
         r"in `data.tokens`, or let the teacher write texts"
     )
     with pytest.raises(InputError, match=message):
-        language_model(TransformersModel(name=other), data)
+        language_model(TransformersModel(name=other), data, TASK)
     with pytest.raises(InputError, match=r"8 tokens, and the data are made of other tokens \(bytes, 258\)"):
-        language_model(TransformersModel(name=other), Bytes())
+        language_model(TransformersModel(name=other), Bytes(), TASK)
 
 
 def test_as_many_tokens_in_another_order_are_another_tokenizer(data, tmp_path):
     name = saved(tmp_path / "saved", (NAMES[0], NAMES[2], NAMES[1], *NAMES[3:]))
     with pytest.raises(InputError, match=r"with 7 tokens, and the data are made of other tokens \(tokenizer, 7\)"):
-        language_model(TransformersModel(name=name), data)
+        language_model(TransformersModel(name=name), data, TASK)
 
 
 def test_a_saved_model_without_a_tokenizer_is_believed(tmp_path):
     name = saved(tmp_path / "bytes", None, vocabulary=258)
-    spec = language_model(TransformersModel(name=name), Bytes())
+    spec = language_model(TransformersModel(name=name), Bytes(), TASK)
     assert logits(build_model(spec, classes=open_tokens(Bytes()).names, inputs=TOKENS)).shape == (2, 5, 258)
 
 
@@ -264,7 +267,7 @@ def test_a_saved_model_without_a_tokenizer_is_believed(tmp_path):
 
 def test_room_for_more_tokens_is_left_out(data, tmp_path):
     name = saved(tmp_path / "roomy", vocabulary=16)
-    model = build_model(language_model(TransformersModel(name=name), data), classes=NAMES, inputs=TOKENS)
+    model = build_model(language_model(TransformersModel(name=name), data, TASK), classes=NAMES, inputs=TOKENS)
     task = CausalLanguageModel().of_classes(len(NAMES))
     assert logits(model).shape == (2, 5, 16)
     found = task.observe(model.eval(), batch_of()).logits
@@ -276,7 +279,7 @@ def test_room_for_more_tokens_is_left_out(data, tmp_path):
 def test_fewer_tokens_than_the_data_have_are_refused(data):
     message = r"makes 7 different tokens, the model has vectors for 4; .* in `data.tokens` of a language model"
     with pytest.raises(InputError, match=message):
-        build_model(language_model(fresh(vocab_size=4), data), classes=NAMES, inputs=TOKENS)
+        build_model(language_model(fresh(vocab_size=4), data, TASK), classes=NAMES, inputs=TOKENS)
     message = r"tells 4 tokens apart, fewer than the vocabulary of 7; it belongs to another"
     with pytest.raises(InputError, match=message):
         CausalLanguageModel().of_classes(len(NAMES)).observe(torch.nn.Embedding(7, 4), batch_of())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from understudy.recipe.schema import Recipe
+    from understudy.sources.data import DataSpec
     from understudy.sources.loader import Loader
     from understudy.sources.model_specs import AnyModel, ModelSpec
     from understudy.tasks import Task
@@ -34,6 +35,8 @@ Size = Annotated[
 Classes = Annotated[
     int | None, typer.Option("--classes", metavar="N", min=1, help="Number of classes of a model that is built anew.")
 ]
+LONGEST = 2**16
+"""Tokens of a prompt with its answer that are read for a model that says nothing of how many it can read."""
 SOURCES = ("torchvision", "timm", "transformers", "python", "understudy", "artifact")
 _WIDTHS = {"mlp": "hidden", "cnn": "widths", "resnet": "widths"}
 _TEXT_SIZES = {
@@ -69,10 +72,11 @@ class Built:
     @property
     def task(self) -> Task:
         """What is asked of it: the next token of a language model, labels or a class of all others."""
-        from understudy.tasks import CausalLanguageModel, Classification, MultiLabelClassification, task_of
+        from understudy.sources import continuing
+        from understudy.tasks import Classification, MultiLabelClassification, task_of
 
         if self._predicts_tokens:
-            return CausalLanguageModel(vocabulary=len(self.classes))
+            return continuing.task_of(self.module, self.inputs, len(self.classes))
         found = task_of(self.problem, len(self.classes))
         return found if isinstance(found, MultiLabelClassification) else Classification()
 
@@ -86,16 +90,27 @@ class Built:
         Raises:
             InputError: when they cannot be read, or have other classes.
         """
-        from understudy.sources.continuing import running_tokens
         from understudy.sources.data import DataSpec, load_data
         from understudy.sources.loader import Loader
 
         spec = DataSpec(source=source, classes=self.classes if self.knows_classes else None)
         if self._predicts_tokens:
-            spec = DataSpec(source=source, tokens=running_tokens(self.module), window=self.inputs.shape[1])
+            spec = self._of_tokens(source)
         data = load_data(spec, task=self.task)
         batch = 16 if self._predicts_tokens else 500
         return Loader(data.test if split == "test" else data.validation, batch_size=batch, shuffle=False)
+
+    def _of_tokens(self, source: str) -> DataSpec:
+        """Prompts with answers as long as it can read them, or windows as it has been shown."""
+        from understudy.sources.continuing import running_tokens, tokens_of
+        from understudy.sources.data import DataSpec, prompt_columns
+        from understudy.tasks import LanguageModel
+
+        spec, task = DataSpec(source=source, tokens=running_tokens(self.module)), self.task
+        assert isinstance(task, LanguageModel)
+        paired = prompt_columns(spec, task=task) is not None
+        window = tokens_of(self.module).spec.max_length or LONGEST if paired else self.inputs.shape[1]
+        return spec.model_copy(update={"window": window})
 
     @property
     def _predicts_tokens(self) -> bool:

@@ -13,12 +13,14 @@ from understudy.batch import IGNORE_INDEX, Batch
 from understudy.engine.process import Process, process
 from understudy.engine.training import Count
 from understudy.errors import InputError
-from understudy.sources.continuing import continued
+from understudy.sources.continuing import continued, decoded
 from understudy.sources.forward import device_of
 from understudy.sources.loader import Loader
+from understudy.sources.pairs import PADDING, Pairs
 from understudy.spec import Spec
-from understudy.tasks.language import CausalLanguageModel
+from understudy.tasks.language import LanguageModel
 from understudy.tasks.task import Task
+from understudy.tokenizing import DECODED
 from understudy.views import folded
 
 _CHOICE, _TOKENS, _DRAWN = 41, 42, 43
@@ -42,7 +44,8 @@ class OnPolicy(Spec):
     share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """How many of the batches are the student's own."""
     prompt: Count = 16
-    """How many tokens of a window are kept as its beginning."""
+    """How many tokens of a window are kept as its beginning. Where the data are prompts with answers, it is their
+    prompts that are gone on from."""
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     """At which it writes."""
     replay: NonNegativeInt = 0
@@ -58,7 +61,7 @@ class OnPolicyLoader:
     eval mode while it writes, and no global generator of random numbers is drawn from.
 
     Args:
-        loader: windows of tokens.
+        loader: windows of tokens, or prompts with answers.
         student: who writes; the windows follow it to its device.
         on_policy: how often, and how.
         task: how the student is called.
@@ -66,7 +69,8 @@ class OnPolicyLoader:
         current: this process; the one that runs, when not given.
 
     Raises:
-        InputError: for another task, a prompt that leaves nothing to write, or several processes that keep texts.
+        InputError: for another task, a prompt that leaves nothing to write, or is about windows where there are none,
+            or several processes that keep texts.
     """
 
     def __init__(
@@ -80,10 +84,17 @@ class OnPolicyLoader:
         current: Process | None = None,
     ) -> None:
         self._process = current or process()
-        if not isinstance(task, CausalLanguageModel):
+        if not isinstance(task, LanguageModel):
             raise InputError(f"`on_policy` lets the student write texts; expected a language model, not {task.kind}")
-        window = loader.split.shape[0]
-        if on_policy.prompt >= window:
+        window, self._pairs = loader.split.shape[0], loader.split.inputs
+        if isinstance(self._pairs, Pairs):
+            given = [name for name in ("prompt", "replay") if name in on_policy.model_fields_set]
+            if given:
+                raise InputError(
+                    f"`on_policy.{given[0]}` is about windows of running texts; here the student answers the prompts "
+                    "of the data, each time anew. Leave it out"
+                )
+        elif on_policy.prompt >= window:
             raise InputError(
                 f"`on_policy.prompt: {on_policy.prompt}` is the whole window of {window} tokens; expected fewer"
             )
@@ -129,6 +140,9 @@ class OnPolicyLoader:
         """A batch of the student's, as large as another; without ids, since nobody has recorded answers to it."""
         device, prompt = device_of(self._student), self._asked.prompt
         key = (self._seed, epoch, number, self._process.rank)
+        if isinstance(self._pairs, Pairs):
+            generator = torch.Generator(device).manual_seed(folded(*key, _TOKENS) >> 1)
+            return self._answered(batch.to(device), self._pairs, generator)
         if again and len(self._kept) >= len(batch):
             drawn = torch.Generator().manual_seed(folded(*key, _DRAWN) >> 1)
             tokens = self._kept[torch.randperm(len(self._kept), generator=drawn)[: len(batch)]].to(device)
@@ -148,3 +162,24 @@ class OnPolicyLoader:
         mask = torch.zeros_like(tokens, dtype=torch.bool)
         mask[:, prompt - 1 :] = True  # what comes after the last token of the prompt is the first one it chose
         return Batch(inputs=tokens, targets=torch.full_like(tokens, IGNORE_INDEX), mask=mask)
+
+    def _answered(self, batch: Batch, pairs: Pairs, generator: torch.Generator) -> Batch:
+        """The prompts of a batch with answers of the student's, none longer than the longest row of the batch."""
+        assert batch.mask is not None  # pairs have one
+        if not len(batch):
+            return batch
+        how: dict[str, Any] = {"task": self._task, "generator": generator, "temperature": self._asked.temperature}
+        last = batch.mask.int().argmax(1)  # where the answer's first token comes next
+        if pairs.start is None:
+            row = continued(self._student, batch.inputs, 1, lengths=last + 1, end=pairs.end, **how)
+            read, said = row[:, :-1], row[:, 1:]
+        else:
+            asked = {name: batch.inputs[name] for name in ("input_ids", "attention_mask")}
+            said = decoded(self._student, asked, batch.mask.shape[1], start=pairs.start, end=pairs.end, **how)
+            read = torch.cat([batch.inputs[DECODED][:, :1], said[:, :-1]], 1)
+        answer = torch.arange(said.shape[1], device=said.device) >= last[:, None]
+        ends = (answer & (said == pairs.end)).int()
+        over = ends.cumsum(1) > ends  # behind the mark of the end
+        read = read.masked_fill(over, PADDING)
+        inputs = read if pairs.start is None else {**batch.inputs, DECODED: read}
+        return Batch(inputs=inputs, targets=torch.full_like(said, IGNORE_INDEX), mask=answer & ~over)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +33,7 @@ from understudy.sources.state import write_state
 from understudy.sources.tokenizers import write_tokens
 from understudy.taps import unwrapped
 from understudy.tasks.task import Task
-from understudy.tokenizing import Tokenizer, tokenization_of
+from understudy.tokenizing import DECODED, Tokenizer, tokenization_of
 
 Format = Literal["onnx", "onnx_dynamic", "tensorrt", "openvino", "executorch", "torch_export"]
 """Of which kind an exported file is."""
@@ -136,11 +136,17 @@ def export(
         The file, with its proof.
 
     Raises:
-        InputError: when a library is not installed, or the network cannot be converted, naming operator and layer.
+        InputError: when a library is not installed, or the network cannot be converted, naming operator and layer; for
+            an encoder–decoder.
         RunError: when the file does not answer as the network does, with the figure and the bound; it is then called
             ``NAME.unproved.…``, with its proof, and what was there before stays.
     """
     target = place_of(path, format)
+    if isinstance(example, Mapping) and DECODED in example:
+        raise InputError(
+            f"an encoder–decoder cannot be written as {format!r}; expected `understudy export MODEL --format "
+            "transformers`, which leaves a folder that transformers and all that builds on it loads"
+        )
     own = copy.deepcopy(unwrapped(model)).cpu().float().eval()
     example = moved(example, "cpu")
     network = traced(own, example, task)

@@ -9,7 +9,7 @@ from torch import Size, Tensor, nn
 
 from understudy.batch import Batch
 from understudy.errors import InputError
-from understudy.feature_method import FeatureMethod, refuse_other_tokens, tokens_of_samples
+from understudy.feature_method import FeatureMethod, refuse_other_tokens, refuse_uncounted, tokens_of_samples
 from understudy.functional.transformers import attention_map_loss
 from understudy.knowledge import Knowledge, LayerPairs, Shapes
 from understudy.objective import Method
@@ -77,6 +77,7 @@ class AttentionMaps(FeatureMethod):
         refuse_other_tokens(shapes)
         problems = []
         for student, teacher in self.layers:
+            refuse_uncounted(shapes, shapes.student[student][-2:] if len(shapes.student[student]) == 4 else ())
             problem = _misfit(shapes.student_logits[0], shapes.student[student], shapes.teacher[teacher])
             problems += [f"{self.label} ({student!r} to {teacher!r}): {problem}"] if problem else []
         if problems:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from understudy.batch import Batch
 from understudy.errors import InputError
-from understudy.feature_method import FeatureMethod, refuse_other_tokens, tokens_of_samples
+from understudy.feature_method import FeatureMethod, refuse_other_tokens, refuse_uncounted, tokens_of_samples
 from understudy.functional.transformers import self_relation_loss
 from understudy.knowledge import Knowledge, LayerPairs, Shapes
 from understudy.objective import Method
@@ -98,6 +98,7 @@ class SelfRelations(FeatureMethod):
             ("teacher", self.teacher_taps, shapes.teacher),
         ):
             made = [given[tap] for tap in taps]
+            refuse_uncounted(shapes, [size[1] for size in made if len(size) == 3])
             if any(len(shape) != 3 or shape[0] != shapes.student_logits[0] for shape in made):
                 raise InputError(
                     f"{self.label}: expected layers of the {whose} that give ({shapes.student_logits[0]}, T, C), got "

@@ -58,6 +58,8 @@ def run(
         data = load_data(recipe.data, task=recipe.task)
         if team.is_main:
             _describe(recipe, directory, text)
+        for note in data.notes:
+            progress.message(note)
         digests: dict[tuple[str, int], str] = {}
         for seed in recipe.seeds:
             for stage in wanted:

@@ -17,7 +17,7 @@ from understudy.sources.for_tokens import Described, language_model
 from understudy.sources.model_specs import ModelSpec
 from understudy.sources.models import saved_content
 from understudy.spec import Spec
-from understudy.tasks.task import Task
+from understudy.tasks import LanguageModel, Task
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(@[1-9][0-9]{0,2})?$", max_length=84)]
@@ -59,7 +59,9 @@ class Context:
         Raises:
             InputError: for a model of something else.
         """
-        return model if self.data.tokens is None else language_model(model, self.data.tokens)
+        if self.data.tokens is None or not isinstance(self.task, LanguageModel):
+            return model
+        return language_model(model, self.data.tokens, self.task)
 
 
 class Stage(Spec):

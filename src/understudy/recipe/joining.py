@@ -49,9 +49,9 @@ from understudy.sources.opening import local_path
 from understudy.sources.tokenizers import open_tokens
 from understudy.sources.windows import RunningTokens
 from understudy.taps import layer_of, unreadable
-from understudy.tasks.task import Task
+from understudy.tasks import LanguageModel, SequenceToSequence, Task
 from understudy.teachers import ModuleTeacher, Teacher
-from understudy.tokenizing import Tokenizer
+from understudy.tokenizing import DECODED, Tokenizer
 from understudy.transfer import Tuning, pace_of, put_factors_beside, units_of
 from understudy.transfer.replacing import Replacing, replace_blocks
 from understudy.transfer.sources import Source, kept_units, source_network
@@ -125,7 +125,9 @@ class _Bench:
             return  # its configuration is on the hub; nothing is downloaded for a check
         try:
             with torch.random.fork_rng(devices=[]):
-                fitted = spec if self.tokens is None else language_model(spec, self.tokens)
+                fitted = spec
+                if self.tokens is not None and isinstance(self.task, LanguageModel):
+                    fitted = language_model(spec, self.tokens, self.task)
                 self.models[name] = _built(fitted, classes=len(self.classes), inputs=self.inputs)
         except InputError as error:
             if self.is_real:
@@ -220,7 +222,7 @@ class _Bench:
 
     @property
     def _example(self) -> Batch:
-        positions = (2,) if self.tokens is None else self.inputs.shape
+        positions = self.task.predicted(self.inputs).shape if isinstance(self.task, LanguageModel) else (2,)
         return Batch(self.inputs, torch.full(positions, IGNORE_INDEX))
 
     def keep(self, stage: Record, path: KeyPath) -> None:
@@ -360,6 +362,9 @@ def _samples(recipe: Recipe) -> tuple[Any, tuple[str, ...], bool]:
         return inputs, data.classes, True
     if spec.tokens is not None:
         names = ("0", "1") if isinstance(spec.tokens, Tokenizer) else open_tokens(spec.tokens).names
-        return torch.zeros(2, spec.window or WINDOW, dtype=torch.int64), names, False
+        tokens = torch.zeros(2, spec.window or WINDOW, dtype=torch.int64)
+        if isinstance(recipe.task, SequenceToSequence):
+            return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), DECODED: tokens}, names, False
+        return tokens, names, False
     height, width = spec.size or USUAL_SIZE
     return torch.zeros(2, spec.channels or 3, height, width), spec.classes or tuple(map(str, range(10))), False

@@ -15,7 +15,7 @@ from understudy.recipe.recorded import unfit_recordings
 from understudy.recipe.references import misplaced
 from understudy.sources.data import DataSpec
 from understudy.spec import Spec, refuse
-from understudy.tasks import AnyTask, CausalLanguageModel, MultiLabelClassification
+from understudy.tasks import AnyTask, LanguageModel, MultiLabelClassification
 
 VERSION = 1
 """The version of recipes that this Understudy reads."""
@@ -61,7 +61,7 @@ class Recipe(Spec):
 
 def _without_texts(task: AnyTask, stages: tuple[Stage, ...]) -> list[tuple[KeyPath, str]]:
     """Students that are to write texts, and are no language models."""
-    if isinstance(task, CausalLanguageModel):
+    if isinstance(task, LanguageModel):
         return []
     message = f"lets the student write texts, for task: causal_language_model; this is {task.kind}. Leave it out"
     return [

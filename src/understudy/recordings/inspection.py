@@ -207,13 +207,14 @@ class _Tally:
             logarithms = logits.float().log_softmax(-1)
             shares = logarithms.exp()
             entropy = -(shares * logarithms.where(shares > 0, 0.0)).sum(-1)
-            self.outside += float(shares[..., -1].sum(dtype=torch.float64)) if top is not None else 0.0
+            self.outside += float(shares[..., -1][_told(answer)].sum(dtype=torch.float64)) if top is not None else 0.0
         best = answer.logits.argmax(-1, keepdim=True)
         likeliest = (best if top is None else top.kept.gather(-1, best)).squeeze(-1)
         self.answers += len(answer.logits)
-        self.positions += likeliest.numel()
-        self.entropy += float(entropy.sum(dtype=torch.float64))
-        counts = likeliest.flatten().bincount(minlength=classes)
+        told = _told(answer)
+        self.positions += int(told.sum())
+        self.entropy += float(entropy[told].sum(dtype=torch.float64))
+        counts = likeliest[told].bincount(minlength=classes)
         self.top1 = counts if not len(self.top1) else self.top1 + counts
         if likeliest.shape == labels.shape and not (mixed and self.manifest.views.mixes):
             known = labels != IGNORE_INDEX
@@ -233,6 +234,13 @@ class _Tally:
             outside_top=self.outside / self.positions if kept else None,
             top1=tuple(self.top1.tolist()) or (0,) * len(self.manifest.classes),
         )
+
+
+def _told(answer: Knowledge) -> Tensor:
+    """Bool, without the class dimension: where there is an answer; where none counts, zeros are kept."""
+    if answer.logits.ndim < 3:
+        return torch.ones(answer.logits.shape[:-1], dtype=torch.bool)
+    return (answer.logits != 0).any(-1)
 
 
 def _answers(shard: Shard, part: Part, manifest: Manifest) -> Iterator[tuple[int, Knowledge]]:

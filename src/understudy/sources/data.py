@@ -19,19 +19,21 @@ from understudy.sources.images import Form, LazyImages
 from understudy.sources.label_sets import LabelSets, label_names, label_targets
 from understudy.sources.labels import Labels, class_names, targets
 from understudy.sources.opening import local_path, open_splits
+from understudy.sources.pairs import noted, open_pairs, read_pairs
+from understudy.sources.prompt_columns import PromptColumns, find_prompts, read_prompts
 from understudy.sources.selection import chosen
 from understudy.sources.splits import Amount, Split, grouped
 from understudy.sources.tables import find_columns, read_inputs, read_label_sets, read_labels, read_texts
 from understudy.sources.texts import Texts
 from understudy.sources.windows import RunningTokens, read_windows
 from understudy.spec import Spec
+from understudy.tasks.language import LanguageModel
+from understudy.tasks.sequence_to_sequence import SequenceToSequence
 from understudy.tasks.task import Task
 
 MEMORY_BYTES = 2 * 1024**3
 """Images of a split that would take more than this, decoded, stay encoded."""
 
-RUNNING = "causal_language_model"
-"""The kind of task that reads running texts."""
 WINDOW = 256
 """Tokens that are read together when nobody says how many."""
 
@@ -85,7 +87,13 @@ class DataSpec(Spec):
     """For language models: the tokens that all models of the run read and predict, `{kind: bytes}` or
     `{kind: tokenizer, path: …}`."""
     window: Annotated[int, Field(ge=2)] | None = None
-    """For language models: how many tokens are read together; 256 when not given."""
+    """For language models: how many tokens are read together, of prompt and answer at the most; 256 when not given."""
+    prompt: str | tuple[str, ...] | None = None
+    """For language models: the column of prompts, or several that stand in them one after the other. Found when a table
+    has `prompt`, `instruction` or `question` beside an answer, and no column `text`."""
+    answer: str | None = None
+    """For language models: the column of what is to be said to each prompt; found when it is called `answer`,
+    `completion`, `response` or `output`."""
 
 
 @final
@@ -99,7 +107,8 @@ class DataSet:
         test: to report on.
         classes: names of the classes, in the order of the targets; of language models the tokens.
         fingerprint: a hash of all content and of which sample is in which split.
-        tokens: what was made of running texts; None for all other data.
+        tokens: what was made of texts for language models; None for all other data.
+        notes: what was cut or left out, in words.
     """
 
     train: Split
@@ -108,6 +117,7 @@ class DataSet:
     classes: tuple[str, ...]
     fingerprint: str
     tokens: RunningTokens | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +148,15 @@ def load_data(spec: DataSpec, *, task: Task, memory_bytes: int = MEMORY_BYTES) -
             cannot be reached, columns or splits that are missing or unclear, images of different sizes or modes,
             values that are not finite, labels out of range, classes that are not as expected, an empty split.
     """
-    if task.kind == RUNNING:
-        return _running(spec, task)
+    if isinstance(task, LanguageModel):
+        return _of_language(spec, task)
     if spec.tokens is not None or spec.window is not None:
         raise InputError(
-            f"`tokens` and `window` are of running texts, for task: {RUNNING}; in task {task.kind} each model has its "
-            "own tokens, in its `preprocess`"
+            "`tokens` and `window` are of running texts, for task: causal_language_model; in task "
+            f"{task.kind} each model has its own tokens, in its `preprocess`"
         )
+    if spec.prompt is not None or spec.answer is not None:
+        raise InputError(f"`prompt` and `answer` are columns for language models; task {task.kind} reads `inputs`")
     source = _open(spec, task, memory_bytes)
     names = _roles(spec, source.names)
     parts = {role: source.read(name) for role, name in names.items()}
@@ -171,11 +183,60 @@ def _names(splits: list[Labels | LabelSets], expected: tuple[str, ...] | None) -
     )
 
 
-def _running(spec: DataSpec, task: Task) -> DataSet:
-    """The data of a language model: windows of running texts."""
+def prompts_and_answers(spec: DataSpec, *, task: LanguageModel) -> dict[str, list[tuple[str, str]]]:
+    """All texts of a data set of prompts, also those that a sample was not made of.
+
+    Args:
+        spec: which data.
+        task: what they are for.
+
+    Returns:
+        Each prompt with its answer, by the role of its split in the data themselves, the training split first; samples'
+        ids count through them. Nothing for running texts.
+
+    Raises:
+        InputError: as :func:`load_data` does.
+    """
+    tables = open_splits(spec.source, spec.config, running=True)
+    names = _roles(spec, tuple(tables))
+    columns = _prompt_columns(spec, task, tables[names["train"]])
+    return {} if columns is None else {role: read_prompts(tables[name], columns) for role, name in names.items()}
+
+
+def prompt_columns(spec: DataSpec, *, task: LanguageModel) -> PromptColumns | None:
+    """Which columns hold prompts and answers; None for running texts.
+
+    Raises:
+        InputError: as :func:`load_data` does.
+    """
+    tables = open_splits(spec.source, spec.config, running=True)
+    return _prompt_columns(spec, task, tables[_roles(spec, tuple(tables))["train"]])
+
+
+def _prompt_columns(spec: DataSpec, task: LanguageModel, table: Any) -> PromptColumns | None:
+    named = spec.prompt is not None or spec.answer is not None
+    if named and spec.inputs is not None:
+        raise InputError("`inputs` names a column of running texts beside `prompt` and `answer`; leave it out")
+    running = not isinstance(task, SequenceToSequence)
+    columns = None
+    if spec.inputs is None:
+        columns = find_prompts(table.features, spec.prompt, spec.answer, running=running)
+    if columns is None and not running:
+        raise InputError(
+            f"task {task.kind} reads a table with a column of prompts and one of answers, and found none in "
+            f"{spec.source}; name them with `prompt:` and `answer:`"
+        )
+    return columns
+
+
+def _of_language(spec: DataSpec, task: LanguageModel) -> DataSet:
+    """The data of a language model: prompts with answers, or windows of running texts."""
     tokens = _tokens(spec)
     tables = open_splits(spec.source, spec.config, running=True)
     names = _roles(spec, tuple(tables))
+    columns = _prompt_columns(spec, task, tables[names["train"]])
+    if columns is not None:
+        return _pairs(spec, task, tokens, {role: (name, tables[name]) for role, name in names.items()}, columns)
     texts = {role: read_texts(tables[name], spec.inputs, task, name) for role, name in names.items()}
     classes, windows = read_windows(texts, tokens, spec.window or WINDOW)
     splits: dict[str, Split] = {}
@@ -192,8 +253,33 @@ def _running(spec: DataSpec, task: Task) -> DataSet:
     return DataSet(train, validation, test, classes, fingerprint, tokens)
 
 
+def _pairs(
+    spec: DataSpec, task: LanguageModel, tokens: RunningTokens, tables: dict[str, Any], columns: PromptColumns
+) -> DataSet:
+    """Prompts with answers: by role the name of a split and its table."""
+    made, window, start = open_pairs(tokens), spec.window or WINDOW, None
+    if isinstance(task, SequenceToSequence):
+        start = made.padding if task.decoder_start is None else task.decoder_start
+    found = {
+        role: read_pairs(read_prompts(table, columns), made, window, start=start, name=name)
+        for role, (name, table) in tables.items()
+    }
+    width = max(int(part.pairs.positions.max()) for part in found.values())
+    splits: dict[str, Split] = {}
+    offset = 0
+    for role, part in found.items():
+        splits[role] = Split(part.pairs, part.pairs.targets(width), part.kept + offset, made.names, tables[role][0])
+        offset += part.rows
+    _carve(splits, "test", spec.carve_test, (spec.seed, _TEST))
+    _carve(splits, "validation", spec.carve, (spec.seed, _VALIDATION))
+    train, validation, test = (splits[role] for role in ("train", "validation", "test"))
+    digests = [part.pairs.digest() for part in found.values()]
+    fingerprint = _fingerprint(made.names, digests, (train, validation, test))
+    return DataSet(train, validation, test, made.names, fingerprint, tokens, noted(found, window))
+
+
 def _tokens(spec: DataSpec) -> RunningTokens:
-    """What is made of running texts; data that are none are refused."""
+    """What is made of texts; data that are none are refused."""
     if spec.source == "sklearn/digits" or spec.source.lower().endswith(".npz"):
         raise InputError(f"{spec.source} holds no texts; expected a .txt file, a folder of them, or a table of texts")
     unfit = [name for name in ("label", "size", "channels", "classes") if getattr(spec, name) is not None]

@@ -1,10 +1,10 @@
-"""Classifiers and language models of transformers."""
+"""Classifiers, language models and encoder–decoders of transformers."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,18 @@ from understudy.sources.hub import cache_when_unreachable
 from understudy.sources.model_specs import TransformersModel
 from understudy.sources.preprocess import Preprocess
 from understudy.sources.surgery import channels_of, constructed
-from understudy.tokenizing import tokenization_of
+from understudy.sources.tokenizers import open_tokens
+from understudy.tokenizing import DECODED, Bytes, Tokenizer, tokenization_of
 
 _HEADS = {
     "image_classification": "AutoModelForImageClassification",
     "sequence_classification": "AutoModelForSequenceClassification",
     "causal_language_model": "AutoModelForCausalLM",
+    "sequence_to_sequence": "AutoModelForSeq2SeqLM",
 }
-_OF_TEXTS, _OF_TOKENS = "sequence_classification", "causal_language_model"
+_OF_TEXTS, _OF_TOKENS = "sequence_classification", ("causal_language_model", "sequence_to_sequence")
+_START = "decoder_start_token_id"
+"""A field that every encoder–decoder's configuration may have, and not all name."""
 _NOT_ARCHITECTURE = ("architectures", "dtype", "id2label", "label2id", "model_type", "transformers_version")
 
 
@@ -62,7 +66,10 @@ def build_transformers(
     check_transformers(spec)
     if spec.config is not None:
         return _fresh(spec, classes=classes, inputs=inputs), None
-    return _saved(spec, classes=classes, pretrained=pretrained)
+    model, preprocess = _saved(spec, classes=classes, pretrained=pretrained)
+    if (start := _start_of(inputs)) is not None:
+        _check_start(model, start, what=f"transformers' {spec.name}")
+    return model, preprocess
 
 
 def build_text_transformers(
@@ -96,10 +103,10 @@ def transformers_architecture(spec: TransformersModel, model: nn.Module) -> Tran
     assert isinstance(model, transformers.PreTrainedModel)
     config: Any = model.config
     fields = json.loads(config.to_json_string(use_diff=True))
-    known = set(transformers.CONFIG_MAPPING[config.model_type]().to_dict()) - set(_NOT_ARCHITECTURE)
+    known = set(_fields(transformers.CONFIG_MAPPING[config.model_type]()))
     # Files of earlier versions have fields that this one no longer knows.
     arguments = {name: value for name, value in fields.items() if name in known}
-    head = _OF_TEXTS if tokenization_of(model) is not None and spec.head != _OF_TOKENS else spec.head
+    head = _OF_TEXTS if tokenization_of(model) is not None and spec.head not in _OF_TOKENS else spec.head
     return TransformersModel(config=config.model_type, arguments=arguments, head=head)
 
 
@@ -113,8 +120,10 @@ def _fresh(spec: TransformersModel, *, classes: int, inputs: Any) -> nn.Module:
     if isinstance(inputs, Tensor) and inputs.ndim == 4 and "image_size" in fields:
         height, width = inputs.shape[-2:]
         arguments["image_size"] = height if height == width else (height, width)
-    if spec.head == _OF_TOKENS:
+    if spec.head in _OF_TOKENS:
         arguments |= {"vocab_size": classes, "use_cache": False}
+    if (start := _start_of(inputs)) is not None:
+        arguments |= _decoding(spec, start, fields)
     arguments |= spec.arguments
 
     def build() -> nn.Module:
@@ -125,13 +134,38 @@ def _fresh(spec: TransformersModel, *, classes: int, inputs: Any) -> nn.Module:
     return constructed(f"transformers' {spec.config}", build, arguments=spec.arguments, known=fields)
 
 
+def _start_of(inputs: Any) -> int | None:
+    """What a decoder begins with; None for the inputs of another network."""
+    return int(inputs[DECODED][0, 0]) if isinstance(inputs, Mapping) and DECODED in inputs else None
+
+
+def _decoding(spec: TransformersModel, start: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What the configuration of a fresh encoder–decoder says of its tokens: those of the data, and no others."""
+    marks: dict[str, Any] = {name: None for name in ("bos_token_id", "forced_eos_token_id") if name in fields}
+    padding, end = start, None
+    if isinstance(spec.preprocess, Bytes | Tokenizer):
+        tokens = open_tokens(spec.preprocess)
+        padding, end = tokens.padding, tokens.end
+    return {**marks, "pad_token_id": padding, "eos_token_id": end, _START: start}
+
+
+def _check_start(model: Any, start: int, *, what: str) -> None:
+    """See that a saved encoder–decoder was trained to begin answers as the data do."""
+    own = getattr(model.config, _START, None)
+    if own is not None and own != start:
+        raise InputError(
+            f"{what} begins its answers with token {own}, and this run with token {start}; say `task: "
+            f"{{kind: sequence_to_sequence, decoder_start: {own}}}`"
+        )
+
+
 def _saved(spec: TransformersModel, *, classes: int, pretrained: bool) -> tuple[nn.Module, Preprocess | None]:
     transformers = imported("transformers", extra="text")
     what = f"transformers' {spec.name}"
     with _reaching(spec, what), silenced(transformers):
         config = transformers.AutoConfig.from_pretrained(spec.name)
         _check_fields(spec, config)
-        language = spec.head == _OF_TOKENS  # its outputs are its tokens, and stay
+        language = spec.head in _OF_TOKENS  # its outputs are its tokens, and stay
         other_head = not language and config.num_labels != classes
         labels = {"use_cache": False} if language else {"num_labels": classes} if other_head else {}
         family = getattr(transformers, _HEADS[spec.head])
@@ -165,8 +199,14 @@ def _normalization(transformers: Any, spec: TransformersModel) -> Preprocess | N
     return Preprocess(mean=tuple(mean), std=tuple(std))
 
 
+def _fields(config: Any) -> list[str]:
+    """What can be said of a configuration."""
+    names = [name for name in config.to_dict() if name not in _NOT_ARCHITECTURE]
+    return [*names, _START] if config.is_encoder_decoder and _START not in names else names
+
+
 def _check_fields(spec: TransformersModel, config: Any) -> None:
-    known = [name for name in config.to_dict() if name not in _NOT_ARCHITECTURE]
+    known = _fields(config)
     for name in spec.arguments:
         # transformers itself takes any field silently, and a misspelt one would change nothing.
         if name not in known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from understudy.batch import IGNORE_INDEX, Batch
 from understudy.errors import InputError
 from understudy.sources.images import LazyImages
+from understudy.sources.pairs import Pairs
 from understudy.sources.splits import Split
 from understudy.sources.texts import Texts
 from understudy.views import Views, folded
@@ -36,8 +37,9 @@ class Loader:
     same global batch; when the last one holds fewer samples than there are processes, some parts are empty, so
     that all processes take the same number of steps.
 
-    Texts of about the same length come together, so that little is padded: those of 50 batches in a row, in an order
-    that has nothing to do with lengths, are sorted by them and cut into batches, which come in an order of their own.
+    Texts of about the same length, and prompts with their answers, come together, so that little is padded: those of
+    50 batches in a row, in an order that has nothing to do with lengths, are sorted by them and cut into batches, which
+    come in an order of their own.
 
     Views that mix read a second sample for each: one of the whole split that has a label if the first has one, and
     none if it has none, so that as many count as labelled as without mixing, however few there are.
@@ -115,7 +117,7 @@ class Loader:
         read = _Reader(self.split, self.views, self.transform, self.view_seed, self.view)
         if isinstance(self.split.inputs, LazyImages) and self._workers > 0:
             return _in_workers(read, parts, self._workers)
-        if isinstance(self.split.inputs, LazyImages) or self.transform is not None:
+        if isinstance(self.split.inputs, LazyImages | Pairs) or self.transform is not None:
             return map(read.__getitem__, parts)
         return read.chunked(parts)
 
@@ -125,7 +127,7 @@ class Loader:
             return torch.arange(len(self.split), device=device)
         generator = torch.Generator().manual_seed(folded(self.seed, self.epoch, _ORDER) >> 1)
         order = torch.randperm(len(self.split), generator=generator)
-        if isinstance(self.split.inputs, Texts):
+        if isinstance(self.split.inputs, Texts | Pairs):
             order = _by_length(order, self.split.inputs.lengths.cpu(), self.batch_size, generator)
         return order.to(device)
 
@@ -171,9 +173,9 @@ class _Reader(Dataset[Batch]):
             for number in range(len(group)):
                 yield self._batch({name: parts[number] for name, parts in chunk.items()})
 
-    def _batch(self, fields: dict[str, Tensor]) -> Batch:
+    def _batch(self, fields: dict[str, Any]) -> Batch:
         changed = self._views is not None or self._transform is not None
-        texts = isinstance(self._split.inputs, Texts)
+        texts = isinstance(self._split.inputs, Texts | Pairs)
         inputs = fields["inputs"] if texts else _in_unit_range(fields["inputs"])
         return Batch(**fields | {"inputs": inputs}, view=self._view if changed else None)
 
@@ -183,10 +185,13 @@ class _Reader(Dataset[Batch]):
             return 1
         return max(1, _CHUNK_BYTES // max(1, len(parts[0]) * inputs[0].nbytes))
 
-    def _read(self, indices: Tensor) -> dict[str, Tensor]:
+    def _read(self, indices: Tensor) -> dict[str, Any]:
         """The fields of a batch; inputs that are held as bytes stay bytes if that is possible."""
         targets, ids = self._split.targets.index_select(0, indices), self._split.ids.index_select(0, indices)
         inputs = self._shown(indices, ids)
+        if isinstance(self._split.inputs, Pairs):
+            mask = self._split.inputs.mask(indices)
+            return {"inputs": inputs, "targets": targets[:, : mask.shape[1]], "mask": mask, "ids": ids}
         if self._views is None or not self._views.mixes:
             return {"inputs": inputs, "targets": targets, "ids": ids}
         partners = self._partners(targets, ids)
@@ -200,7 +205,7 @@ class _Reader(Dataset[Batch]):
             "shares": shares.reshape(-1, *[1] * (targets.ndim - 1)).expand_as(targets),
         }
 
-    def _shown(self, indices: Tensor, ids: Tensor) -> Tensor:
+    def _shown(self, indices: Tensor, ids: Tensor) -> Any:
         """Some samples as they look in this epoch's view, each for itself."""
         inputs = self._split.gather(indices)
         if self._transform is not None:

@@ -76,8 +76,10 @@ class TransformersModel(_Buildable):
     """A folder with ``config.json`` and ``model.safetensors``, or an id on the hub."""
     config: str | None = None
     """The type of a fresh model with random weights, such as ``vit``; ``arguments`` are fields of its configuration."""
-    head: Literal["image_classification", "sequence_classification", "causal_language_model"] = "image_classification"
-    """What the model ends in; in the tasks `text_classification` and `causal_language_model` that is clear anyway."""
+    head: Literal[
+        "image_classification", "sequence_classification", "causal_language_model", "sequence_to_sequence"
+    ] = "image_classification"
+    """What the model ends in; in the tasks of texts and of language models that is clear anyway."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> TransformersModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, final
+from typing import Annotated, Any, final
 
 import torch
 from PIL import Image
@@ -13,6 +13,7 @@ from torch import Tensor
 from understudy.batch import IGNORE_INDEX
 from understudy.errors import InputError, listing, nearest
 from understudy.sources.images import LazyImages
+from understudy.sources.pairs import Pairs
 from understudy.sources.selection import chosen
 from understudy.sources.texts import Texts
 from understudy.spec import Spec
@@ -32,7 +33,8 @@ class Split:
 
     Attributes:
         inputs: images, uint8 or float in [0, 1], (N, channels, height, width); or vectors, float32 (N, features);
-            or :class:`LazyImages`; or :class:`~understudy.sources.texts.Texts`; or tokens, int64 (N, tokens).
+            or :class:`LazyImages`; or :class:`~understudy.sources.texts.Texts`; or tokens, int64 (N, tokens); or
+            :class:`~understudy.sources.pairs.Pairs` of such.
         targets: int64 (N,), of tokens (N, tokens), of several labels (N, labels) of 0 and 1; ``IGNORE_INDEX`` where
             there is none, or one is not known.
         ids: int64 (N,), unique in the whole data set, the same in every run.
@@ -40,7 +42,7 @@ class Split:
         name: how the source calls it, or ``validation`` and ``test`` for what was carved out.
     """
 
-    inputs: Tensor | LazyImages | Texts
+    inputs: Tensor | LazyImages | Texts | Pairs
     targets: Tensor
     ids: Tensor
     classes: tuple[str, ...]
@@ -62,6 +64,8 @@ class Split:
     @property
     def noun(self) -> str:
         """What the samples are called in a sentence."""
+        if isinstance(self.inputs, Pairs):
+            return "pairs"
         if are_tokens(self.inputs):
             return "windows"
         return "images" if self.images else "texts" if isinstance(self.inputs, Texts) else "samples"
@@ -76,13 +80,13 @@ class Split:
         """How many samples have a label."""
         return int(self.known.sum())
 
-    def gather(self, indices: Tensor) -> Tensor:
+    def gather(self, indices: Tensor) -> Any:
         """The inputs of some samples, in the type in which they are held.
 
         Raises:
             InputError: for an image that is decoded only now, and cannot be.
         """
-        if isinstance(self.inputs, LazyImages | Texts):
+        if isinstance(self.inputs, LazyImages | Texts | Pairs):
             return self.inputs.gather(indices)
         return self.inputs.index_select(0, indices)
 

@@ -82,7 +82,7 @@ def find_columns(
     import datasets
 
     given = (inputs, label)
-    _check_names(features, [name for each in given for name in ((each,) if isinstance(each, str) else each or ())])
+    check_names(features, [name for each in given for name in ((each,) if isinstance(each, str) else each or ())])
     labels = _label_columns(features, label, task, classes)
     if task.kind == "text_classification" or (
         task.kind in ("classification", SEVERAL) and _only_texts(features, inputs, labels)
@@ -97,7 +97,7 @@ def find_columns(
         expected = "images" if task.kind == "image_classification" else "images or numbers"
         raise InputError(
             f"column {(wrong or inputs)[0]!r} does not hold what task {task.kind!r} reads, {expected}; "
-            f"name another one with `inputs:`. {_columns(features)}"
+            f"name another one with `inputs:`. {described(features)}"
         )
     return Columns(inputs, labels, images)
 
@@ -117,7 +117,7 @@ def _label_columns(
         return classes
     named = [name for name in features if name in _LABELS]
     of_classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    return (_only(named or of_classes, "label", features),)
+    return (only_one(named or of_classes, "label", features),)
 
 
 def read_inputs(
@@ -202,7 +202,7 @@ def read_label_sets(split: datasets.Dataset, columns: tuple[str, ...], name: str
     column = next(iter(columns))
     feature = split.features[column]
     inner = feature.feature if isinstance(feature, (datasets.List, datasets.LargeList)) else feature
-    if inner is feature and not _textual(feature):
+    if inner is feature and not textual(feature):
         raise InputError(
             f"label column {column!r} has type {_type(feature)}; expected lists of labels, or name the columns of 0 "
             "and 1, one for each label, with `label: [first, second, …]`"
@@ -216,18 +216,18 @@ def _only_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | Non
     import datasets
 
     if inputs is not None:
-        return all(_textual(features[name]) for name in ((inputs,) if isinstance(inputs, str) else inputs))
+        return all(textual(features[name]) for name in ((inputs,) if isinstance(inputs, str) else inputs))
     others = [feature for name, feature in features.items() if name not in labels]
-    return any(map(_textual, others)) and not any(isinstance(each, datasets.Image) or _numeric(each) for each in others)
+    return any(map(textual, others)) and not any(isinstance(each, datasets.Image) or _numeric(each) for each in others)
 
 
 def _of_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, labels: tuple[str, ...]) -> Columns:
     """One column of texts, or two, whose texts in a row are a pair."""
-    texts = [name for name, feature in features.items() if name not in labels and _textual(feature)]
+    texts = [name for name, feature in features.items() if name not in labels and textual(feature)]
     if not inputs:
         usual = {name for name in texts if name in _TEXTS}
         inputs = next((pair for pair in _PAIRS if usual <= set(pair) <= set(texts)), None)
-    if isinstance(inputs, tuple) and len(inputs) == 2 and all(_textual(features[name]) for name in inputs):
+    if isinstance(inputs, tuple) and len(inputs) == 2 and all(textual(features[name]) for name in inputs):
         return Columns(inputs, labels, images=False, texts=True)
     column = _text_column(features, inputs, labels, task="text_classification")
     return Columns((column,), labels, images=False, texts=True)
@@ -237,13 +237,13 @@ def _text_column(
     features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, labels: tuple[str, ...], *, task: str
 ) -> str:
     if not inputs:
-        texts = [name for name, feature in features.items() if name not in labels and _textual(feature)]
-        inputs = _only([name for name in texts if name in _TEXTS] or texts, "inputs", features)
+        texts = [name for name, feature in features.items() if name not in labels and textual(feature)]
+        inputs = only_one([name for name in texts if name in _TEXTS] or texts, "inputs", features)
     name, *others = (inputs,) if isinstance(inputs, str) else inputs
-    if others or not _textual(features[name]):
+    if others or not textual(features[name]):
         wrong = f"`inputs` names {1 + len(others)} columns" if others else f"column {name!r} does not hold texts"
         two = "" if not labels else ", or two of pairs"
-        raise InputError(f"{wrong}; task {task!r} reads one column of texts{two}. {_columns(features)}")
+        raise InputError(f"{wrong}; task {task!r} reads one column of texts{two}. {described(features)}")
     return name
 
 
@@ -259,14 +259,19 @@ def read_texts(split: datasets.Dataset, inputs: str | tuple[str, ...] | None, ta
     Raises:
         InputError: when no column or several could be meant, or a text is missing.
     """
-    _check_names(split.features, (inputs,) if isinstance(inputs, str) else inputs or ())
+    check_names(split.features, (inputs,) if isinstance(inputs, str) else inputs or ())
     return _complete(split, _text_column(split.features, inputs, (), task=task.kind), name)
 
 
-def _check_names(features: Mapping[str, Any], names: Sequence[str]) -> None:
+def check_names(features: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse columns that there are not.
+
+    Raises:
+        InputError: naming the first of them, and all columns.
+    """
     for name in names:
         if name not in features:
-            raise InputError(f"there is no column {name!r}{nearest(name, features)}; {_columns(features)}")
+            raise InputError(f"there is no column {name!r}{nearest(name, features)}; {described(features)}")
 
 
 def _complete(split: datasets.Dataset, column: str, name: str) -> list[str]:
@@ -280,7 +285,8 @@ def _complete(split: datasets.Dataset, column: str, name: str) -> list[str]:
     return values
 
 
-def _textual(feature: Any) -> bool:
+def textual(feature: Any) -> bool:
+    """Whether a column holds texts."""
     import datasets
 
     return isinstance(feature, datasets.Value) and "string" in feature.dtype
@@ -291,24 +297,34 @@ def _found_inputs(features: Mapping[str, Any], labels: tuple[str, ...]) -> tuple
 
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     if images:
-        return (_only([name for name in images if name in _INPUTS] or images, "inputs", features),)
+        return (only_one([name for name in images if name in _INPUTS] or images, "inputs", features),)
     named = [name for name in features if name in _INPUTS and name not in labels]
     if named:
-        return (_only(named, "inputs", features),)
+        return (only_one(named, "inputs", features),)
     numbers = [name for name, feature in features.items() if name not in labels and _numeric(feature)]
     lists = [name for name in numbers if _listed(features[name])]
     if lists:
-        return (_only(lists, "inputs", features),)
+        return (only_one(lists, "inputs", features),)
     if not numbers:
-        raise InputError(f"no column of images or numbers was found; name one with `inputs:`. {_columns(features)}")
+        raise InputError(f"no column of images or numbers was found; name one with `inputs:`. {described(features)}")
     return tuple(numbers)
 
 
-def _only(names: Sequence[str], field: str, features: Mapping[str, Any]) -> str:
+def only_one(names: Sequence[str], field: str, features: Mapping[str, Any]) -> str:
+    """The one column that can be meant.
+
+    Args:
+        names: those that can.
+        field: where the user would name one.
+        features: all columns.
+
+    Raises:
+        InputError: for several, or none.
+    """
     if len(names) == 1:
         return names[0]
     which = f"{' and '.join(map(repr, names))} could all be meant" if names else "no column could be meant"
-    raise InputError(f"`{field}` is not clear: {which}; name the column with `{field}:`. {_columns(features)}")
+    raise InputError(f"`{field}` is not clear: {which}; name the column with `{field}:`. {described(features)}")
 
 
 def _numbers(split: datasets.Dataset, names: tuple[str, ...], split_name: str) -> np.ndarray:
@@ -336,7 +352,8 @@ def _listed(feature: Any) -> bool:
     return isinstance(feature, (datasets.List, datasets.LargeList, *arrays))
 
 
-def _columns(features: Mapping[str, Any]) -> str:
+def described(features: Mapping[str, Any]) -> str:
+    """All columns with what they hold, in words."""
     return "the columns are " + ", ".join(f"{name!r} ({_type(feature)})" for name, feature in features.items())
 
 

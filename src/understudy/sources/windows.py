@@ -49,11 +49,20 @@ def read_windows(
     Raises:
         InputError: for tokens that cannot be had, or a split that does not fill a window.
     """
-    if "max_length" in tokens.model_fields_set:
-        raise InputError("`tokens` has a `max_length`, and a running text has no end; say `window` for what is read")
-    made = open_tokens(tokens)
+    made = open_tokens(without_length(tokens))
     windows = {name: _cut(_running(each, made), window, name) for name, each in texts.items()}
     return made.names, windows
+
+
+def without_length(tokens: RunningTokens) -> RunningTokens:
+    """The same tokens, where they say nothing of how many are read.
+
+    Raises:
+        InputError: where they do.
+    """
+    if "max_length" in tokens.model_fields_set:
+        raise InputError("`tokens` has a `max_length`, and a running text has no end; say `window` for what is read")
+    return tokens
 
 
 def _running(texts: Sequence[str], tokens: TextTokenization) -> np.ndarray:

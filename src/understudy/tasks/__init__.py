@@ -5,8 +5,9 @@ from typing import Annotated
 from pydantic import Field
 
 from understudy.tasks.classification import Classification, ImageClassification, TextClassification
-from understudy.tasks.language import CausalLanguageModel
+from understudy.tasks.language import CausalLanguageModel, LanguageModel
 from understudy.tasks.multi_label import MultiLabelClassification
+from understudy.tasks.sequence_to_sequence import SequenceToSequence
 from understudy.tasks.task import Task
 
 TASKS: tuple[type[Task], ...] = (
@@ -15,11 +16,17 @@ TASKS: tuple[type[Task], ...] = (
     TextClassification,
     MultiLabelClassification,
     CausalLanguageModel,
+    SequenceToSequence,
 )
 """All tasks that a recipe can name."""
 
 AnyTask = Annotated[
-    Classification | ImageClassification | TextClassification | MultiLabelClassification | CausalLanguageModel,
+    Classification
+    | ImageClassification
+    | TextClassification
+    | MultiLabelClassification
+    | CausalLanguageModel
+    | SequenceToSequence,
     Field(discriminator="kind"),
 ]
 
@@ -41,7 +48,9 @@ __all__ = [
     "CausalLanguageModel",
     "Classification",
     "ImageClassification",
+    "LanguageModel",
     "MultiLabelClassification",
+    "SequenceToSequence",
     "Task",
     "TextClassification",
     "task_of",

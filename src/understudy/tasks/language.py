@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, final
 
@@ -23,23 +24,10 @@ if TYPE_CHECKING:
 _TOKENS, _MASK, _LABELS = "input_ids", "attention_mask", "labels"
 
 
-@final
-class CausalLanguageModel(Task):
-    r"""The next token after each: logits (batch, tokens, vocabulary), targets one place to the left of the tokens.
-
-    Shifted is once, and here: the target of position t is token t + 1, the last position has none. All methods see
-    logits, features and masks of the same positions. What counts are the positions whose next token is part of the
-    answer: neither padding (``attention_mask`` 0) nor prompt (``labels`` of -100).
-
-    Example:
-        >>> task = CausalLanguageModel()
-        >>> batch = task.batch({"input_ids": torch.tensor([[5, 6, 7]]), "labels": torch.tensor([[-100, 6, 7]])})
-        >>> batch.targets.tolist(), batch.mask.tolist()
-        ([[6, 7, -100]], [[True, True, False]])
-    """
+class LanguageModel(Task):
+    """Saying which token comes: logits (batch, tokens, vocabulary), and a target for each token that is to be said."""
 
     counted: ClassVar[str] = "tokens"
-    kind: Literal["causal_language_model"] = "causal_language_model"
     metric: Literal["bits", "perplexity", "accuracy"] = "bits"
     """What selects and what reports begin with: bits per token (of characters or bytes: bits per character or byte),
     the perplexity, or how often the likeliest token is the next one."""
@@ -53,30 +41,13 @@ class CausalLanguageModel(Task):
         """Of bits and perplexity."""
         return self.metric != "accuracy"
 
-    def of_classes(self, count: int) -> CausalLanguageModel:
+    def of_classes(self, count: int) -> LanguageModel:
         """The same with a vocabulary, unless it has one."""
         return self if self.vocabulary is not None else self.model_copy(update={"vocabulary": count})
 
-    def batch(self, raw: Any) -> Batch:
-        """Accept a mapping with ``input_ids``, and if need be ``attention_mask`` and ``labels``; or the tokens alone.
-
-        Labels are as Transformers has them: the tokens themselves, -100 where nothing is to be learnt, not shifted.
-        They are not handed to the model, which would compute a loss of its own.
-
-        Raises:
-            InputError: for anything else, or tensors of other shapes than the tokens'.
-        """
-        if isinstance(raw, Batch):
-            return raw
-        inputs = _inputs(raw)
-        labels, tokens = inputs.pop(_LABELS, None), inputs[_TOKENS]
-        real = inputs[_MASK].bool() if _MASK in inputs else torch.ones_like(tokens, dtype=torch.bool)
-        answered = (
-            tokens.masked_fill(~real, IGNORE_INDEX) if labels is None else labels.masked_fill(~real, IGNORE_INDEX)
-        )
-        targets = torch.full_like(tokens, IGNORE_INDEX)
-        targets[:, :-1] = answered[:, 1:]
-        return Batch(inputs=inputs, targets=targets, mask=targets != IGNORE_INDEX)
+    @abstractmethod
+    def predicted(self, inputs: Any) -> Tensor:
+        """Of a batch's inputs the tokens for each of which a model gives logits, int64 (batch, tokens)."""
 
     def observe(self, model: nn.Module, batch: Batch) -> Knowledge:
         """Call the model with the batch's inputs; logits are its output, its ``.logits``, or the first of a tuple.
@@ -85,7 +56,7 @@ class CausalLanguageModel(Task):
             InputError: when the output is not (batch, tokens, vocabulary), or the vocabulary is smaller than said.
         """
         logits = logits_of(call_network(model, batch.inputs))
-        expected = (batch.inputs if isinstance(batch.inputs, Tensor) else batch.inputs[_TOKENS]).shape
+        expected = self.predicted(batch.inputs).shape
         if logits.ndim != 3 or logits.shape[:2] != expected:
             raise InputError(
                 f"the model returned logits of shape {tuple(logits.shape)}, expected one row for each token: "
@@ -122,6 +93,49 @@ class CausalLanguageModel(Task):
         return {name: value[:count] for name, value in inputs.items()}
 
 
+@final
+class CausalLanguageModel(LanguageModel):
+    r"""The next token after each: logits (batch, tokens, vocabulary), targets one place to the left of the tokens.
+
+    Shifted is once, and here: the target of position t is token t + 1, the last position has none. All methods see
+    logits, features and masks of the same positions. What counts are the positions whose next token is part of the
+    answer: neither padding (``attention_mask`` 0) nor prompt (``labels`` of -100).
+
+    Example:
+        >>> task = CausalLanguageModel()
+        >>> batch = task.batch({"input_ids": torch.tensor([[5, 6, 7]]), "labels": torch.tensor([[-100, 6, 7]])})
+        >>> batch.targets.tolist(), batch.mask.tolist()
+        ([[6, 7, -100]], [[True, True, False]])
+    """
+
+    kind: Literal["causal_language_model"] = "causal_language_model"
+
+    def batch(self, raw: Any) -> Batch:
+        """Accept a mapping with ``input_ids``, and if need be ``attention_mask`` and ``labels``; or the tokens alone.
+
+        Labels are as Transformers has them: the tokens themselves, -100 where nothing is to be learnt, not shifted.
+        They are not handed to the model, which would compute a loss of its own.
+
+        Raises:
+            InputError: for anything else, or tensors of other shapes than the tokens'.
+        """
+        if isinstance(raw, Batch):
+            return raw
+        inputs = _inputs(raw)
+        labels, tokens = inputs.pop(_LABELS, None), inputs[_TOKENS]
+        real = inputs[_MASK].bool() if _MASK in inputs else torch.ones_like(tokens, dtype=torch.bool)
+        answered = (
+            tokens.masked_fill(~real, IGNORE_INDEX) if labels is None else labels.masked_fill(~real, IGNORE_INDEX)
+        )
+        targets = torch.full_like(tokens, IGNORE_INDEX)
+        targets[:, :-1] = answered[:, 1:]
+        return Batch(inputs=inputs, targets=targets, mask=targets != IGNORE_INDEX)
+
+    def predicted(self, inputs: Any) -> Tensor:
+        """All tokens."""
+        return inputs if isinstance(inputs, Tensor) else inputs[_TOKENS]
+
+
 def _inputs(raw: Any) -> dict[str, Tensor]:
     if isinstance(raw, Tensor):
         raw = {_TOKENS: raw}
@@ -135,7 +149,8 @@ def _inputs(raw: Any) -> dict[str, Tensor]:
         )
     for name in (_MASK, _LABELS):
         if name in raw and raw[name].shape != tokens.shape:
+            more = "; the labels of an encoder–decoder are read by task sequence_to_sequence" if name == _LABELS else ""
             raise InputError(
-                f"{name} have shape {tuple(raw[name].shape)}, expected that of input_ids, {tuple(tokens.shape)}"
+                f"{name} have shape {tuple(raw[name].shape)}, expected that of input_ids, {tuple(tokens.shape)}{more}"
             )
     return {str(name): value for name, value in raw.items()}

@@ -70,15 +70,19 @@ class Recorded:
                 self._compare_labels(batch)
                 self._compare(batch, rows.get(INPUTS))
             answer = manifest.keep.decode(rows, classes=len(manifest.classes), layers=taps)
-        return _on(answer, batch.ids.device)
+        return _on(_as_wide(answer, batch), batch.ids.device)
 
     def _compare_labels(self, batch: Batch) -> None:
         """Refuse samples that were labelled otherwise, and so may be others, or of other classes."""
         targets = batch.targets if batch.label_pairs is None else batch.label_pairs[..., 0]
         samples = self.recording.samples
-        if batch.ids is None or targets is None or targets.shape[1:] != samples.targets.shape[1:]:
+        if batch.ids is None or targets is None or targets.ndim != samples.targets.ndim:
             return
         recorded, now = samples.targets[samples.positions(batch.ids.cpu())], targets.cpu()
+        if now.ndim > 1:
+            recorded = recorded[:, : now.shape[1]]  # all samples are recorded as wide as the longest
+        if recorded.shape != now.shape:
+            return
         strange = (recorded != now) & (recorded != IGNORE_INDEX) & (now != IGNORE_INDEX)
         if strange.any():
             place = tuple(strange.nonzero()[0].tolist())
@@ -105,6 +109,17 @@ class Recorded:
                     f"{how_to_record(self.recording.folder)}"
                 )
         self._compared.add(batch.view)
+
+
+def _as_wide(answer: Knowledge, batch: Batch) -> Knowledge:
+    """As many positions as a batch of samples of different lengths has; each is recorded as wide as the longest."""
+    if batch.mask is None or batch.mask.ndim != 2:
+        return answer
+    width, top = batch.mask.shape[1], answer.top
+    if top is not None:
+        tails = {temperature: tail[:, :width] for temperature, tail in top.tails.items()}
+        top = replace(top, kept=top.kept[:, :width], tails=tails)
+    return replace(answer, logits=answer.logits[:, :width], top=top)
 
 
 def _on(answer: Knowledge, device: torch.device) -> Knowledge:
