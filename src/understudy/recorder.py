@@ -133,8 +133,7 @@ def record(
     loaders += [Loader(plain, batch_size=batch_size, shuffle=False)] if plain is not None else []
     first = next(iter(loaders[0]))
     example = _answer(teacher, keep, first, device)
-    classes = task.answers(split.classes)
-    _check(example, split, classes, keep)
+    _check(example, split, classes := task.answers(split.classes), keep)
 
     def prepare() -> None:
         if team.rank == 0:

@@ -105,7 +105,7 @@ def train_model(
             context.progress.message(note)
     if before is not None:
         before(distiller)
-    inputs, classes = context.task.example(example.inputs, 1), context.data.classes
+    inputs = context.task.example(example.inputs, 1)
 
     def save(fitted: Fitted) -> None:
         if context.process.is_main:
@@ -113,17 +113,7 @@ def train_model(
 
     def keep(name: str, network: nn.Module) -> None:
         if context.process.is_main:
-            for place, trained, spec in replace(student, network=network).parts(directory):
-                save_artifact(
-                    place,
-                    trained,
-                    spec=spec,
-                    classes=classes,
-                    task=context.task.kind,
-                    inputs=inputs,
-                    edits=student.edits,
-                    name=name,
-                )
+            _write(replace(student, network=network), directory, context, inputs, name=name)
 
     fit(
         distiller,
@@ -164,26 +154,37 @@ def _save(
     settings = {"training": training, "views": shown.views}
     told = {key: value.model_dump(mode="json") for key, value in settings.items() if value is not None}
 
-    def write(name: str, metadata: Mapping[str, Any]) -> None:
-        for place, network, spec in student.parts(directory):
-            save_artifact(
-                place,
-                network,
-                spec=spec,
-                classes=context.data.classes,
-                task=context.task.kind,
-                inputs=inputs,
-                metadata=metadata,
-                edits=student.edits,
-                name=name,
-            )
-
     if training.select == "best" and fitted.best_metric != fitted.last_metric:
         student.network.load_state_dict(fitted.last_state)
-        write("last", {})
+        _write(student, directory, context, inputs, name="last")
         student.network.load_state_dict(fitted.best_state)
-    write("model", {"training": record | {"settings": told}})
+    metadata = {"training": record | {"settings": told}}
+    _write(student, directory, context, inputs, name="model", metadata=metadata)
     write_json(directory / SUMMARY, record)
+
+
+def _write(
+    student: Student,
+    directory: Path,
+    context: Context,
+    inputs: Any,
+    *,
+    name: str,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Leave the artifact of each network of a student."""
+    for place, network, spec in student.parts(directory):
+        save_artifact(
+            place,
+            network,
+            spec=spec,
+            classes=context.data.classes,
+            task=context.task.kind,
+            inputs=inputs,
+            metadata=metadata,
+            edits=student.edits,
+            name=name,
+        )
 
 
 def cut_texts(network: nn.Module, split: Split) -> str | None:
