@@ -9,7 +9,6 @@ from understudy.recordings import Recording
 from understudy.sources import Loader
 from understudy.sources.pairs import Pairs
 from understudy.sources.splits import Split
-from understudy.tokenizing import DECODED
 
 NAMES = tuple("_$abcdefghij")
 TASKS = {None: us.CausalLanguageModel(), 0: us.SequenceToSequence(decoder_start=0)}
@@ -100,4 +99,3 @@ def test_layers_of_tokens_are_refused_and_those_of_samples_kept(start, tmp_path)
     us.record(Knowing().eval(), shown, tmp_path, task=task, keep=keep, batch_size=7)
     batch = next(iter(Loader(shown, batch_size=4)))
     assert us.Recorded(tmp_path).observe(batch, ("whole",)).features["whole"].shape == (4, 8)
-    assert DECODED not in batch.inputs if start is None else DECODED in batch.inputs

@@ -139,12 +139,12 @@ def alone(kind: str, question: str, told: list[int], model) -> torch.Tensor:
         return model(input_ids=torch.tensor([[*asked, 1]]), decoder_input_ids=torch.tensor([[0, *told]])).logits[0]
 
 
-def likeliest(kind: str, question: str, model, most: int) -> str:
-    """An answer of the likeliest tokens, each found anew."""
-    told: list[int] = []
-    while len(told) < most and (token := int(alone(kind, question, told, model)[-1].argmax())) != 1:
-        told.append(token)
-    return bytes(token - 2 for token in told if token >= 2).decode("utf-8", "replace")
+def is_likeliest(kind: str, question: str, answer: str, model, most: int) -> bool:
+    """Whether each token of an answer, and its end, is as likely as any other there, or all but."""
+    said = [*tokens_of(answer), 1][:most]
+    logits = alone(kind, question, said[:-1], model)
+    best, taken = logits.max(-1).values, logits[torch.arange(len(said)), said]
+    return bool((best - taken < 0.15).all())
 
 
 def weights(place: Path) -> torch.Tensor:
@@ -276,9 +276,9 @@ def test_a_prompt_of_windows_is_refused(kind, source, asked, tmp_path):
 def test_it_answers_prompts(kind, finished, capsys):
     place = str(stage(finished[0], "teacher"))
     assert main(["write", place, "bcda?", "--tokens", "9", "--temperature", "0.01"]) == 0
-    answer = likeliest(kind, "bcda?", load_artifact(place).module.eval(), 9)
-    said = capsys.readouterr().out
-    assert said == {"causal_language_model": f"bcda?{answer}\n", "sequence_to_sequence": f"{answer}\n"}[kind]
+    said = capsys.readouterr().out.removesuffix("\n")
+    assert said.startswith("bcda?") == (kind == "causal_language_model")
+    assert is_likeliest(kind, "bcda?", said.removeprefix("bcda?"), load_artifact(place).module.eval(), 9)
 
 
 def test_the_teachers_answers_are_a_data_set(kind, source, finished, tmp_path, capsys):
@@ -297,7 +297,7 @@ def test_the_teachers_answers_are_a_data_set(kind, source, finished, tmp_path, c
     assert all(row.keys() == {"question", "answer"} and row["question"] in true for row in train)
     model = load_artifact(place).module.eval()
     for row in train[:: 100 // 8]:
-        assert row["answer"] == likeliest(kind, row["question"], model, 6)
+        assert is_likeliest(kind, row["question"], row["answer"], model, 6)
 
 
 def test_a_saved_model_is_measured_on_prompts(kind, source, finished, rows, capsys):

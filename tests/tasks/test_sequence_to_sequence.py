@@ -212,7 +212,7 @@ def test_layers_of_the_decoder_are_compared_where_an_answer_is() -> None:
 
 
 NORM = "encoder.final_layer_norm"
-OF_THE_ENCODER = (hint("encoder"), us.SelfRelations(student_layer=NORM, teacher_layer=NORM, relation_heads=2))
+OF_THE_ENCODER = (hint("encoder"), us.RelationalDistance(student_layer=NORM, teacher_layer=NORM))
 
 
 @pytest.mark.parametrize("width", [5, 6], ids=["as-long-as-the-answers", "longer"])
