@@ -49,7 +49,16 @@ if TYPE_CHECKING:
     from understudy.sources.loader import Loader
     from understudy.sources.splits import Subset
     from understudy.taps import Taps
-    from understudy.tasks import CausalLanguageModel, Classification, ImageClassification, Task, TextClassification
+    from understudy.tasks import (
+        CausalLanguageModel,
+        Classification,
+        ImageClassification,
+        NumberRegression,
+        SentenceEmbedding,
+        Task,
+        TextClassification,
+        TextRegression,
+    )
     from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, OnnxTeacher, Recorded, Teacher, Told
     from understudy.transfer import (
         Lora,
@@ -102,6 +111,7 @@ _HOME = {
     "Lora": "transfer",
     "Method": "objective",
     "ModuleTeacher": "teachers",
+    "NumberRegression": "tasks",
     "Objective": "objective",
     "OneCycle": "schedules",
     "OnnxTeacher": "teachers",
@@ -116,6 +126,7 @@ _HOME = {
     "RunError": "errors",
     "ScaledCopy": "transfer",
     "Schedule": "schedules",
+    "SentenceEmbedding": "tasks",
     "Sparse": "compress.sparsity",
     "Step": "distiller",
     "StepSchedule": "schedules:Step",
@@ -126,6 +137,7 @@ _HOME = {
     "Task": "tasks",
     "Teacher": "teachers",
     "TextClassification": "tasks",
+    "TextRegression": "tasks",
     "Told": "teachers",
     "TopClasses": "knowledge",
     "Training": "engine.training",

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from understudy.batch import IGNORE_INDEX, Batch
+from understudy.batch import Batch, known
 from understudy.errors import InputError, RunError, UnderstudyError, listing
 from understudy.identity import identity_of, runtime_of
 from understudy.knowledge import Knowledge
@@ -137,12 +137,13 @@ def record(
     loaders += [Loader(plain, batch_size=batch_size, shuffle=False)] if plain is not None else []
     first = next(iter(loaders[0]))
     example = _answer(teacher, keep, first, device)
-    _check(example, split, keep)
+    _check(example, split, keep, task)
 
     def prepare() -> None:
         if team.rank == 0:
             shown = [loader.split for loader in loaders]
-            manifest = _manifest(shown, loaders[0], keep, name=name, teacher=teacher, data=data)
+            width = example.logits.shape[-1]
+            manifest = _manifest(shown, loaders[0], keep, task, width, name=name, teacher=teacher, data=data)
             begin(folder, manifest, _samples(shown), extend=extend)
 
     team.agree(prepare)
@@ -156,9 +157,13 @@ def record(
     return Recording(folder)
 
 
-def _check(example: Knowledge, split: Split, keep: Storage) -> None:
+def _check(example: Knowledge, split: Split, keep: Storage, task: Task) -> None:
     keep.check(example)
-    if len(split.classes) != example.logits.shape[-1]:
+    if keep.top is not None and task.answers != "classes":
+        raise InputError(
+            f"top: {keep.top} keeps the likeliest classes, and these answers are {task.answers}; leave it out"
+        )
+    if split.classes and len(split.classes) != example.logits.shape[-1]:
         raise InputError(
             f"the teacher has {example.logits.shape[-1]} classes and the data {len(split.classes)}; expected the same "
             "classes in the same order"
@@ -180,7 +185,15 @@ def _answer(teacher: Teacher, keep: Storage, batch: Batch, device: torch.device 
 
 
 def _manifest(
-    splits: list[Split], loader: Loader, keep: Storage, *, name: str, teacher: Teacher, data: str | None
+    splits: list[Split],
+    loader: Loader,
+    keep: Storage,
+    task: Task,
+    width: int,
+    *,
+    name: str,
+    teacher: Teacher,
+    data: str | None,
 ) -> Manifest:
     """What is recorded now: the first split in the loader's views, all others as they are."""
     split, views, parts, first = splits[0], loader.views, [], 0
@@ -193,7 +206,8 @@ def _manifest(
         teacher=name,
         weights=identity_of(teacher),
         runtime=runtime_of(teacher),
-        classes=split.classes,
+        task=None if task.answers == "classes" else task.kind,
+        classes=split.classes or tuple(map(str, range(width))),
         probabilities=isinstance(teacher, OnnxTeacher) and bool(teacher.probabilities),
         data=data,
         input_shape=split.shape,
@@ -216,7 +230,7 @@ def drawn_from(split: Split) -> str:
     Args:
         split: the samples that partners are drawn from.
     """
-    return content_digest(torch.stack([split.ids.cpu(), (split.targets.cpu() != IGNORE_INDEX).long()]))
+    return content_digest(torch.stack([split.ids.cpu(), known(split.targets.cpu()).long()]))
 
 
 class _Reader:

@@ -55,6 +55,7 @@ class Built:
         inputs: a batch of two samples.
         classes: names of its classes; numbers, as texts, for a model that was built without data.
         knows_classes: whether the names mean something.
+        made_for: the kind of problem; None where nobody said it.
     """
 
     name: str
@@ -63,12 +64,15 @@ class Built:
     inputs: Any
     classes: tuple[str, ...]
     knows_classes: bool
+    made_for: str | None = None
 
     @property
     def task(self) -> Task:
-        """What is asked of it: the next token of a language model, a class of all others."""
-        from understudy.tasks import CausalLanguageModel, Classification
+        """What is asked of it: numbers or a vector, the next token of a language model, a class of all others."""
+        from understudy.tasks import TASKS, CausalLanguageModel, Classification, answers_of
 
+        if answers_of(self.made_for) != "classes":
+            return next(task() for task in TASKS if task.model_fields["kind"].default == self.made_for)
         return CausalLanguageModel(vocabulary=len(self.classes)) if self._predicts_tokens else Classification()
 
     def loader(self, source: str, split: str) -> Loader:
@@ -86,6 +90,8 @@ class Built:
         from understudy.sources.loader import Loader
 
         spec = DataSpec(source=source, classes=self.classes if self.knows_classes else None)
+        if self.task.answers != "classes":
+            spec = DataSpec(source=source)
         if self._predicts_tokens:
             spec = DataSpec(source=source, tokens=running_tokens(self.module), window=self.inputs.shape[1])
         data = load_data(spec, task=self.task)
@@ -248,7 +254,7 @@ def _saved(name: str, directory: Path, size: str | None) -> Built:
 
     loaded = load_artifact(directory)
     inputs = torch.zeros(2, *parsed_size(size)) if size else loaded.example(2)
-    return Built(name, loaded.module, loaded.spec, inputs, loaded.classes, knows_classes=True)
+    return Built(name, loaded.module, loaded.spec, inputs, loaded.classes, knows_classes=True, made_for=loaded.task)
 
 
 def _of_recipe(name: str, file: Path, stage: str, size: str | None, classes: int | None) -> Built:
@@ -275,7 +281,7 @@ def _on_its_data(name: str, recipe: Recipe, spec: AnyModel) -> Built:
     data = load_data(recipe.data, task=recipe.task)
     inputs = next(iter(Loader(data.validation, batch_size=2, shuffle=False))).inputs
     model = build_model(spec, classes=data.classes, inputs=inputs)
-    return Built(name, model, spec, inputs, data.classes, knows_classes=True)
+    return Built(name, model, spec, inputs, data.classes, knows_classes=True, made_for=recipe.task.kind)
 
 
 def _of_run(run: Path, stage: str) -> Path:

@@ -77,7 +77,7 @@ class AttentionMaps(FeatureMethod):
         refuse_other_tokens(shapes)
         problems = []
         for student, teacher in self.layers:
-            problem = _misfit(shapes.student_logits[0], shapes.student[student], shapes.teacher[teacher])
+            problem = _misfit(shapes.student_logits[0], shapes.of_student(student), shapes.of_teacher(teacher))
             problems += [f"{self.label} ({student!r} to {teacher!r}): {problem}"] if problem else []
         if problems:
             raise InputError("\n".join(problems))
@@ -95,7 +95,7 @@ class AttentionTerm(nn.Module):
         """The mean over what is real of each sample, and over the samples that count."""
         losses = []
         for path, other in self.method.layers:
-            own, answer = student.features[path], teacher.features[other]
+            own, answer = student.layer(path), teacher.layer(other)
             tokens, mask, total = tokens_of_samples(student, batch, own.shape[-1])
             losses.append(attention_map_loss(own, answer, tokens=tokens, mask=mask, total=total))
         return torch.stack(losses).sum()

@@ -82,7 +82,11 @@ class Stored(Elsewhere):
         recording = Recording(Path(self.path).expanduser())
         manifest, data = recording.manifest, context.data
         now = manifest.model_copy(
-            update={"data": data.fingerprint, "classes": data.classes, "input_shape": data.train.shape}
+            update={
+                "data": data.fingerprint,
+                "classes": data.classes or manifest.classes,
+                "input_shape": data.train.shape,
+            }
         )
         different = manifest.differences(now)
         if different:
@@ -164,7 +168,7 @@ class Onnx(Elsewhere):
         )
         samples = next(iter(Loader(context.data.validation, batch_size=2, shuffle=False)))
         classes = teacher.observe(context.task.batch(samples)).logits.shape[-1]
-        if classes != len(context.data.classes):
+        if context.data.classes and classes != len(context.data.classes):
             raise InputError(
                 f"{self.path} has {classes} classes and the data {len(context.data.classes)}; expected the same "
                 "classes in the same order"

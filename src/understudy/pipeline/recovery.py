@@ -129,6 +129,7 @@ def compress(context: Context, model: Reference, steps: Sequence[Step], recovery
             network,
             spec=spec_of(model, context),
             classes=context.data.classes,
+            task=context.task.kind,
             inputs=inputs,
             edits=edits,
         )

@@ -114,7 +114,16 @@ def train_model(
     def keep(name: str, network: nn.Module) -> None:
         if context.process.is_main:
             for place, trained, spec in replace(student, network=network).parts(directory):
-                save_artifact(place, trained, spec=spec, classes=classes, inputs=inputs, edits=student.edits, name=name)
+                save_artifact(
+                    place,
+                    trained,
+                    spec=spec,
+                    classes=classes,
+                    task=context.task.kind,
+                    inputs=inputs,
+                    edits=student.edits,
+                    name=name,
+                )
 
     fit(
         distiller,
@@ -162,6 +171,7 @@ def _save(
                 network,
                 spec=spec,
                 classes=context.data.classes,
+                task=context.task.kind,
                 inputs=inputs,
                 metadata=metadata,
                 edits=student.edits,

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from understudy.batch import IGNORE_INDEX
+from understudy.batch import known
 from understudy.errors import InputError
 from understudy.files import file_digest
 from understudy.knowledge import Knowledge
@@ -36,8 +36,9 @@ class SplitAnswers:
         views: in how many augmented views they were shown; 0: as they are.
         answers: how many rows could be read: one for each sample and view, in a whole recording.
         accuracy: fraction of the labelled rows whose likeliest class is the label, as they were shown; None without
-            a label, and for mixes of two samples.
-        entropy: mean over all rows, in nats. Beside ``top`` all other classes count as one; None without a row.
+            a label, for mixes of two samples, and for answers that are numbers.
+        entropy: mean over all rows, in nats. Beside ``top`` all other classes count as one; None without a row, and for
+            answers that are numbers.
         outside_top: mean probability of the classes that were not kept; None where all were.
         top1: how often each class was the likeliest, in the order of the manifest's classes.
     """
@@ -191,7 +192,7 @@ class _Tally:
 
     def of_part(self, targets: Tensor) -> None:
         self.samples += len(targets)
-        self.labelled += int((targets != IGNORE_INDEX).unsqueeze(-1).flatten(1).any(1).sum())
+        self.labelled += int(known(targets).unsqueeze(-1).flatten(1).any(1).sum())
 
     def read(self, shard: Shard, part: Part, targets: Tensor) -> None:
         """Count the rows of a shard that belong to a part."""
@@ -199,22 +200,24 @@ class _Tally:
             self._count(answer, targets[first : first + len(answer.logits)], mixed=part.views > 0)
 
     def _count(self, answer: Knowledge, labels: Tensor, *, mixed: bool) -> None:
+        self.answers += len(answer.logits)
+        if self.manifest.task is not None:
+            return  # numbers have no likeliest class
         classes, top = len(self.manifest.classes), answer.top
         logits = answer.logits if top is None else torch.cat([answer.logits, top.tails[1.0].unsqueeze(-1)], -1)
         logarithms = logits.float().log_softmax(-1)
         shares = logarithms.exp()
         best = answer.logits.argmax(-1, keepdim=True)
         likeliest = (best if top is None else top.kept.gather(-1, best)).squeeze(-1)
-        self.answers += len(logits)
         self.positions += likeliest.numel()
         self.entropy -= float((shares * logarithms.where(shares > 0, 0.0)).sum(dtype=torch.float64))
         self.outside += float(shares[..., -1].sum(dtype=torch.float64)) if top is not None else 0.0
         counts = likeliest.flatten().bincount(minlength=classes)
         self.top1 = counts if not len(self.top1) else self.top1 + counts
         if likeliest.shape == labels.shape and not (mixed and self.manifest.views.mixes):
-            known = labels != IGNORE_INDEX
-            self.judged += int(known.sum())
-            self.right += int((likeliest[known] == labels[known]).sum())
+            there = known(labels)
+            self.judged += int(there.sum())
+            self.right += int((likeliest[there] == labels[there]).sum())
 
     def result(self) -> SplitAnswers:
         kept = self.manifest.keep.top is not None and self.positions > 0

@@ -22,7 +22,7 @@ from understudy.serving.samples import Sample, SampleForm
 from understudy.sources.artifact import load_artifact
 from understudy.sources.forward import device_of, resized
 from understudy.sources.preprocess import normalisation_of
-from understudy.tasks import Classification
+from understudy.tasks import Classification, answers_of
 from understudy.tokenizing import are_tokens, tokenization_of
 
 
@@ -46,10 +46,49 @@ class Prediction:
         """Of that class, in [0, 1]."""
         return self.top[0][1]
 
+    def first(self, top: int) -> Prediction:
+        """The same with fewer classes."""
+        return Prediction(self.top[:top])
+
     def as_json(self) -> dict[str, Any]:
         """``class`` and ``probability``, and the same of each class under ``top``."""
         top = [{"class": label, "probability": probability} for label, probability in self.top]
         return {**top[0], "top": top}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{label} {100 * share:.4g} %" for label, share in self.top)
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The numbers that a model answers to one sample, or the vector.
+
+    Attributes:
+        values: one or several.
+        names: of each; none of a vector.
+    """
+
+    values: tuple[float, ...]
+    names: tuple[str, ...]
+
+    def first(self, top: int) -> Numbers:  # noqa: ARG002 - all are told
+        """The same: no number is likelier than another."""
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        """``numbers`` by name, or the ``vector``."""
+        if not self.names:
+            return {"vector": list(self.values)}
+        return {"numbers": dict(zip(self.names, self.values, strict=True))}
+
+    def __str__(self) -> str:
+        if not self.names:
+            return f"[{', '.join(f'{value:.6g}' for value in self.values)}]"
+        return ", ".join(f"{name} {value:.6g}" for name, value in zip(self.names, self.values, strict=True))
+
+
+Answer = Prediction | Numbers
+"""What a model says about one sample."""
 
 
 @final
@@ -61,34 +100,46 @@ class Predictor:
         form: what a sample is.
         classes: their names, in the order of the model's outputs; numbers when not given.
         name: what to call the model.
+        task: the kind of problem that it was made for, which says whether it answers classes, numbers or a vector;
+            None: classes.
 
     Raises:
         InputError: when the model cannot be run on such samples, or has another number of outputs.
     """
 
     def __init__(
-        self, model: nn.Module, form: SampleForm, *, classes: Sequence[str] | None = None, name: str = "model"
+        self,
+        model: nn.Module,
+        form: SampleForm,
+        *,
+        classes: Sequence[str] | None = None,
+        name: str = "model",
+        task: str | None = None,
     ) -> None:
         self.model, self.form, self.name = model.eval(), form, name
         self._lock = threading.Lock()
+        self._answers_are = answers_of(task)
         self._batch_size = model.batch_size if isinstance(model, DeployedModel) else None
         try:
             outputs = self._logits([form.example()]).shape[-1]
         except Exception as error:  # a network of anybody's, or a runtime's own
             raise InputError(f"the model {name!r} cannot be run on a sample of {form}: {error}") from error
         self.classes = tuple(classes) if classes is not None else tuple(map(str, range(outputs)))
-        if len(self.classes) != outputs:
+        self.width = outputs
+        if self._answers_are == "vectors":
+            self.classes = ()
+        elif len(self.classes) != outputs:
             raise InputError(f"the model {name!r} has {outputs} outputs, but {len(self.classes)} classes are named")
 
-    def predict(self, samples: Sequence[Sample], *, top: int = 1) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample], *, top: int = 1) -> list[Answer]:
         """Answer samples, as ``form`` reads them; those of equal shapes, and texts, are computed together.
 
         Args:
             samples: any number.
-            top: how many classes to tell of each.
+            top: how many classes to tell of each; of numbers all are told.
 
         Returns:
-            One prediction for each sample, in order; probabilities are the softmax of the model's outputs.
+            One answer for each sample, in order; probabilities are the softmax of the model's outputs.
 
         Raises:
             InputError: when the model cannot take a sample, or answers it with something that is not finite.
@@ -98,15 +149,15 @@ class Predictor:
         for answer in answers:
             if isinstance(answer, UnderstudyError):
                 raise answer
-        return [answer for answer in answers if isinstance(answer, Prediction)]
+        return [answer for answer in answers if not isinstance(answer, UnderstudyError)]
 
-    def each(self, samples: Sequence[Sample], *, top: int = 1) -> list[Prediction | UnderstudyError]:
+    def each(self, samples: Sequence[Sample], *, top: int = 1) -> list[Answer | UnderstudyError]:
         """Answer samples like :meth:`predict`, but for those that cannot be answered give the error in their place.
 
         It is an :class:`InputError` where the sample is to blame and a :class:`RunError` where it may not be; what the
         network or the runtime said is its cause.
         """
-        found: dict[int, Prediction | UnderstudyError] = {}
+        found: dict[int, Answer | UnderstudyError] = {}
         groups: dict[Any, list[int]] = {}
         for place, sample in enumerate(samples):
             groups.setdefault(self.form.shapes(sample), []).append(place)
@@ -120,12 +171,22 @@ class Predictor:
         return {
             "understudy": __version__,
             "model": self.name,
-            "classes": list(self.classes),
+            **self._outputs(),
             "inputs": [_described(name, one) for name, one in zip(names, self.form.tensors, strict=True)],
             **_told_by(self.model),
         }
 
-    def _answers(self, samples: list[Sample], top: int) -> list[Prediction | UnderstudyError]:
+    def _outputs(self) -> dict[str, Any]:
+        """What it answers, as JSON."""
+        match self._answers_are:
+            case "numbers":
+                return {"numbers": list(self.classes)}
+            case "vectors":
+                return {"width": self.width}
+            case _:
+                return {"classes": list(self.classes)}
+
+    def _answers(self, samples: list[Sample], top: int) -> list[Answer | UnderstudyError]:
         try:
             return self._told(self._logits(samples), top)
         except Exception as error:  # a network of anybody's, or a runtime's own
@@ -144,16 +205,22 @@ class Predictor:
                 parts.append(_TASK.observe(self.model, batch).logits[: len(some)].float().cpu())
         return torch.cat(parts)
 
-    def _told(self, logits: Tensor, top: int) -> list[Prediction | UnderstudyError]:
+    def _told(self, logits: Tensor, top: int) -> list[Answer | UnderstudyError]:
+        finite = torch.isfinite(logits).all(1).tolist()
+        found = self._likeliest(logits, top) if self._answers_are == "classes" else self._numbers(logits)
+        refused = InputError("the model's answer is not finite for this input")
+        return [answer if known else refused for known, answer in zip(finite, found, strict=True)]
+
+    def _likeliest(self, logits: Tensor, top: int) -> list[Prediction]:
         best = logits.double().softmax(1).topk(max(1, min(top, len(self.classes))), dim=1)
-        finite = torch.isfinite(logits).all(1)
-        rows = zip(finite.tolist(), best.values.tolist(), best.indices.tolist(), strict=True)
+        rows = zip(best.values.tolist(), best.indices.tolist(), strict=True)
         return [
             Prediction(tuple((self.classes[index], share) for share, index in zip(shares, indices, strict=True)))
-            if known
-            else InputError("the model's answer is not finite for this input")
-            for known, shares, indices in rows
+            for shares, indices in rows
         ]
+
+    def _numbers(self, logits: Tensor) -> list[Numbers]:
+        return [Numbers(tuple(row), self.classes) for row in logits.tolist()]
 
 
 _TASK = Classification()
@@ -188,10 +255,11 @@ def open_predictor(
         if texts and are_tokens(loaded.example()):
             raise InputError(f"{place} is a language model; let it go on from a text with `understudy write {place}`")
         form = SampleForm.of_texts() if texts else SampleForm.of_record(loaded.inputs)
-        return Predictor(loaded.module, form, classes=loaded.classes, name=name)
+        return Predictor(loaded.module, form, classes=loaded.classes, name=name, task=loaded.task)
     model = open_model(exported, runtime=runtime)
     if model.card is not None:
-        return Predictor(model, SampleForm.of_card(model.card), classes=model.card.classes, name=name)
+        card = model.card
+        return Predictor(model, SampleForm.of_card(card), classes=card.classes, name=name, task=card.task)
     form = SampleForm.of_ports(model.session.inputs)
     if size is not None:
         form = SampleForm((Expected(tuple(size), form.tensors[0].dtype),))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from understudy.errors import InputError, listing
 from understudy.sources.labels import Labels
+from understudy.sources.numbers import Numbers
 from understudy.tasks.task import Task
 
 _INPUTS = ("x", "inputs", "images", "image", "data", "features")
@@ -26,7 +27,7 @@ class Arrays:
     """The arrays of one split, as a source has them."""
 
     inputs: np.ndarray
-    labels: Labels
+    labels: Labels | Numbers
 
 
 def digits() -> dict[str, Arrays]:
@@ -38,13 +39,14 @@ def digits() -> dict[str, Arrays]:
     return {"train": Arrays(pixels, Labels("train", bunch.target.astype(np.int64), tuple(map(str, range(10)))))}
 
 
-def read_npz(path: Path, inputs: str | None, label: str | None) -> dict[str, Arrays]:
+def read_npz(path: Path, inputs: str | None, label: str | None, task: Task) -> dict[str, Arrays]:
     """The splits of a NumPy archive: ``x_train``/``y_train``, ``train_images``/``train_labels``, or just ``x``/``y``.
 
     Args:
         path: of the file; pickled objects in it are refused.
         inputs: what the arrays of inputs are called, without the name of the split; None: found.
         label: the same for the labels.
+        task: says whether these are classes or numbers.
 
     Raises:
         InputError: when the file cannot be read or has no such arrays.
@@ -65,6 +67,8 @@ def read_npz(path: Path, inputs: str | None, label: str | None) -> dict[str, Arr
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} cannot be read as a NumPy archive: {error}") from error
+    if task.answers == "numbers":
+        return {split: Arrays(x, Numbers.of_array(split, y, label or "target")) for split, (x, y) in read.items()}
     return {split: Arrays(x, Labels.of_array(split, y, classes)) for split, (x, y) in read.items()}
 
 

@@ -17,11 +17,12 @@ from understudy.errors import InputError, listing, nearest
 from understudy.sources.arrays import as_inputs, digits, read_npz
 from understudy.sources.cache import content_digest
 from understudy.sources.images import Form, LazyImages
-from understudy.sources.labels import Labels, class_names, targets
+from understudy.sources.labels import Labels, output_names, targets
+from understudy.sources.numbers import Numbers
 from understudy.sources.opening import local_path, open_splits
 from understudy.sources.selection import chosen
 from understudy.sources.splits import Amount, Split
-from understudy.sources.tables import find_columns, read_inputs, read_labels, read_texts
+from understudy.sources.tables import Columns, find_columns, read_inputs, read_labels, read_numbers, read_texts
 from understudy.sources.texts import Texts
 from understudy.sources.windows import RunningTokens, read_windows
 from understudy.spec import Spec
@@ -71,8 +72,8 @@ class DataSpec(Spec):
     """Which samples are carved out."""
     inputs: str | tuple[str, ...] | None = None
     """The column of inputs (images, texts, lists of numbers), or several columns of numbers; found when not given."""
-    label: str | None = None
-    """The column of labels; found when not given."""
+    label: str | tuple[str, ...] | None = None
+    """The column of labels, or for a regression that of numbers, or several of them; found when not given."""
     size: tuple[Side, Side] | None = None
     """(height, width) that images are resized to."""
     channels: Literal[1, 3] | None = None
@@ -95,7 +96,8 @@ class DataSet:
         train: to learn from.
         validation: to select on.
         test: to report on.
-        classes: names of the classes, in the order of the targets; of language models the tokens.
+        classes: names of the classes, in the order of the targets; of language models the tokens, of a regression the
+            numbers, and none where there are no true answers.
         fingerprint: a hash of all content and of which sample is in which split.
         tokens: what was made of running texts; None for all other data.
     """
@@ -119,7 +121,7 @@ class _Source:
 @dataclass(frozen=True, slots=True)
 class _Part:
     inputs: Tensor | LazyImages | Texts
-    labels: Labels
+    labels: Labels | Numbers
     digest: str
 
 
@@ -146,7 +148,7 @@ def load_data(spec: DataSpec, *, task: Task, memory_bytes: int = MEMORY_BYTES) -
     source = _open(spec, task, memory_bytes)
     names = _roles(spec, source.names)
     parts = {role: source.read(name) for role, name in names.items()}
-    classes = class_names([part.labels for part in parts.values()], spec.classes)
+    classes = output_names([part.labels for part in parts.values()], spec.classes)
     splits: dict[str, Split] = {}
     offset = 0
     for role, part in parts.items():
@@ -202,16 +204,29 @@ def _open(spec: DataSpec, task: Task, memory_bytes: int) -> _Source:
     if path is not None and path.suffix.lower() == ".npz":
         if isinstance(spec.inputs, tuple):
             raise InputError(f"`inputs` names {len(spec.inputs)} arrays of {path}, expected one")
-        return _of_arrays(read_npz(path, spec.inputs, spec.label), spec, task)
-    tables = open_splits(spec.source, spec.config)
+        if isinstance(spec.label, tuple):
+            raise InputError(
+                f"`label` names {len(spec.label)} arrays of {path}, expected one, of (N, numbers) if need be"
+            )
+        return _of_arrays(read_npz(path, spec.inputs, spec.label, task), spec, task)
+    tables = open_splits(spec.source, spec.config, lines=not task.labelled)
     form = Form(size=spec.size, channels=spec.channels)
 
     def read(name: str) -> _Part:
         columns = find_columns(tables[name].features, spec.inputs, spec.label, task)
         inputs, digest = read_inputs(tables[name], columns, form, task, name=name, memory_bytes=memory_bytes)
-        return _Part(inputs, read_labels(tables[name], columns.label, name), digest)
+        return _Part(inputs, _read_answers(tables[name], columns, name, task), digest)
 
     return _Source(tuple(tables), read)
+
+
+def _read_answers(table: Any, columns: Columns, name: str, task: Task) -> Labels | Numbers:
+    """What there is to learn of a split."""
+    if not task.labelled:
+        return Numbers.absent(name, len(table))
+    if task.answers == "numbers":
+        return read_numbers(table, columns.labels, name)
+    return read_labels(table, columns.labels[0], name)
 
 
 def _of_arrays(arrays: dict[str, Any], spec: DataSpec, task: Task) -> _Source:
@@ -260,10 +275,10 @@ def _carve(splits: dict[str, Split], role: str, amount: int | float, key: tuple[
         return
     train = splits["train"]
     what = "carve" if role == "validation" else "carve_test"
-    taken = chosen(train.targets, train.ids, amount, key, what=what)
+    taken = chosen(train.groups, train.ids, amount, key, what=what)
     left = torch.ones(len(train), dtype=torch.bool)
     left[taken] = False
-    if not (train.targets[left] != IGNORE_INDEX).any():
+    if not (train.groups[left] != IGNORE_INDEX).any():
         raise InputError(f"`{what}: {amount}` takes all labelled samples; none of {len(train):,} is left to train on")
     splits[role] = replace(train.select(taken), name=role)
     splits["train"] = train.select(left.nonzero().flatten())

@@ -16,6 +16,7 @@ from understudy.sources.arrays import as_inputs
 from understudy.sources.cache import cached, content_digest
 from understudy.sources.images import Form, LazyImages, decode_all, first_shape, lazy
 from understudy.sources.labels import Labels
+from understudy.sources.numbers import Numbers
 from understudy.sources.texts import Texts
 from understudy.spec import digest
 from understudy.tasks.task import Task
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _INPUTS = ("image", "img", "images", "inputs", "input", "features", "x", "pixels")
 _TEXTS = ("text", "texts", "sentence", "content", "review", "document", *_INPUTS)
 _LABELS = ("label", "labels", "fine_label", "target", "targets", "class", "y")
+_NUMBERS = ("score", "scores", "rating", *_LABELS)
 _FORMAT = 1
 """Counts up when images are decoded differently, so that older files of the cache are not used."""
 
@@ -36,26 +38,27 @@ class Columns:
 
     Attributes:
         inputs: one column of images or lists of numbers, or several columns of numbers.
-        label: the column of labels.
+        labels: the column of labels, or those of numbers; none where the task has no true answers.
         images: whether the inputs are encoded images.
         texts: whether they are texts.
     """
 
     inputs: tuple[str, ...]
-    label: str
+    labels: tuple[str, ...]
     images: bool
     texts: bool = False
 
 
 def find_columns(
-    features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str | None, task: Task
+    features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str | tuple[str, ...] | None, task: Task
 ) -> Columns:
     """Take the columns that the user names, or those that can only be meant.
 
     Args:
         features: the columns' types by name, as ``datasets`` gives them.
         inputs: what the user says; None: one column of images or texts, or all numbers that are not the label.
-        label: what the user says; None: a column with a usual name, or the only one of classes.
+        label: what the user says; None: a column with a usual name, or the only one of classes. Several columns are
+            those of numbers.
         task: says whether images or texts are expected.
 
     Raises:
@@ -63,15 +66,14 @@ def find_columns(
     """
     import datasets
 
-    _check_names(features, (*((inputs,) if isinstance(inputs, str) else inputs or ()), *((label,) if label else ())))
-    if label is None:
-        named = [name for name in features if name in _LABELS]
-        classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-        label = _only(named or classes, "label", features)
-    if task.kind == "text_classification" or (task.kind == "classification" and _only_texts(features, inputs, label)):
-        return _of_texts(features, inputs, label)
+    _check_names(features, (*_named(inputs), *_named(label)))
+    labels = _label_columns(features, _named(label), task)
+    if task.kind.startswith(("text_", "sentence_")) or (
+        task.kind in ("classification", "regression") and _only_texts(features, inputs, labels)
+    ):
+        return Columns((_text_column(features, inputs, labels, task=task.kind),), labels, images=False, texts=True)
     if inputs is None:
-        inputs = _found_inputs(features, label)
+        inputs = _found_inputs(features, labels)
     inputs = (inputs,) if isinstance(inputs, str) else inputs
     images = len(inputs) == 1 and isinstance(features[inputs[0]], datasets.Image)
     wrong = [name for name in inputs if not images and not _numeric(features[name])]
@@ -81,7 +83,7 @@ def find_columns(
             f"column {(wrong or inputs)[0]!r} does not hold what task {task.kind!r} reads, {expected}; "
             f"name another one with `inputs:`. {_columns(features)}"
         )
-    return Columns(inputs, label, images)
+    return Columns(inputs, labels, images)
 
 
 def read_inputs(
@@ -135,27 +137,71 @@ def read_labels(split: datasets.Dataset, column: str, name: str) -> Labels:
     return Labels.of_array(name, plain, names)
 
 
-def _only_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str) -> bool:
+def read_numbers(split: datasets.Dataset, columns: Sequence[str], name: str) -> Numbers:
+    """The true numbers of a split, of one or several columns; an empty cell is one that nobody knows.
+
+    Raises:
+        InputError: when a column holds something else than numbers, or lists of as many numbers.
+    """
+    found = []
+    for column in columns:
+        cells = split.with_format("arrow")[:][column].to_pylist()
+        count = max((len(cell) for cell in cells if isinstance(cell, list)), default=0)
+        unknown = [float("nan")] * count if count else float("nan")
+        try:
+            values = np.asarray([unknown if cell is None else cell for cell in cells], dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"column {column!r} of split {name!r} holds something else than numbers ({error}); expected numbers, or "
+                "lists of equal lengths"
+            ) from error
+        found.append(Numbers.of_array(name, values, column))
+    return found[0] if len(found) == 1 else Numbers.beside(found)
+
+
+def _named(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names or ()
+
+
+def _label_columns(features: Mapping[str, Any], given: tuple[str, ...], task: Task) -> tuple[str, ...]:
+    """The columns of true answers; of numbers all that are named, of classes one."""
+    import datasets
+
+    if not task.labelled:
+        if given:
+            raise InputError(f"`label` names a column, and task {task.kind!r} has no true answers; leave it out")
+        return ()
+    if task.answers == "numbers":
+        usual = [name for name, feature in features.items() if name in _NUMBERS and _numeric(feature)]
+        named = [name for name in _NUMBERS if name in usual][:1]
+        wrong = [name for name in given if not _numeric(features[name])]
+        if wrong:
+            raise InputError(
+                f"column {wrong[0]!r} holds no numbers, which task {task.kind!r} learns. {_columns(features)}"
+            )
+        return given or (_only(named, "label", features),)
+    if len(given) > 1:
+        raise InputError(f"`label` names {len(given)} columns; task {task.kind!r} has one label for each sample")
+    named = [name for name in features if name in _LABELS]
+    classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    return given or (_only(named or classes, "label", features),)
+
+
+def _only_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, labels: tuple[str, ...]) -> bool:
     """Whether the column that is named holds texts, or none is named and there is nothing else to learn from."""
     import datasets
 
     if inputs is not None:
         return isinstance(inputs, str) and _textual(features[inputs])
-    others = [feature for name, feature in features.items() if name != label]
+    others = [feature for name, feature in features.items() if name not in labels]
     return any(map(_textual, others)) and not any(isinstance(each, datasets.Image) or _numeric(each) for each in others)
 
 
-def _of_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str) -> Columns:
-    return Columns(
-        (_text_column(features, inputs, label, task="text_classification"),), label, images=False, texts=True
-    )
-
-
 def _text_column(
-    features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, label: str | None, *, task: str
+    features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, labels: tuple[str, ...], *, task: str
 ) -> str:
     if not inputs:
-        texts = [name for name, feature in features.items() if name != label and _textual(feature)]
+        texts = [name for name, feature in features.items() if name not in labels and _textual(feature)]
         inputs = _only([name for name in texts if name in _TEXTS] or texts, "inputs", features)
     name, *others = (inputs,) if isinstance(inputs, str) else inputs
     if others or not _textual(features[name]):
@@ -176,8 +222,8 @@ def read_texts(split: datasets.Dataset, inputs: str | tuple[str, ...] | None, ta
     Raises:
         InputError: when no column or several could be meant, or a text is missing.
     """
-    _check_names(split.features, (inputs,) if isinstance(inputs, str) else inputs or ())
-    return _complete(split, _text_column(split.features, inputs, None, task=task.kind), name)
+    _check_names(split.features, _named(inputs))
+    return _complete(split, _text_column(split.features, inputs, (), task=task.kind), name)
 
 
 def _check_names(features: Mapping[str, Any], names: Sequence[str]) -> None:
@@ -203,16 +249,16 @@ def _textual(feature: Any) -> bool:
     return isinstance(feature, datasets.Value) and "string" in feature.dtype
 
 
-def _found_inputs(features: Mapping[str, Any], label: str) -> tuple[str, ...]:
+def _found_inputs(features: Mapping[str, Any], labels: tuple[str, ...]) -> tuple[str, ...]:
     import datasets
 
     images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     if images:
         return (_only([name for name in images if name in _INPUTS] or images, "inputs", features),)
-    named = [name for name in features if name in _INPUTS and name != label]
+    named = [name for name in features if name in _INPUTS and name not in labels]
     if named:
         return (_only(named, "inputs", features),)
-    numbers = [name for name, feature in features.items() if name != label and _numeric(feature)]
+    numbers = [name for name, feature in features.items() if name not in labels and _numeric(feature)]
     lists = [name for name in numbers if _listed(features[name])]
     if lists:
         return (_only(lists, "inputs", features),)

@@ -33,7 +33,7 @@ class _SingleLabel(Task):
         """
         if isinstance(raw, Batch):
             return raw
-        inputs, targets = _pair(raw)
+        inputs, targets = inputs_and_targets(raw)
         return Batch(inputs=inputs, targets=None if targets is None else _whole_numbers(targets))
 
     def observe(self, model: nn.Module, batch: Batch) -> Knowledge:
@@ -129,7 +129,15 @@ def _whole_numbers(targets: Any) -> Tensor:
     return targets.long()
 
 
-def _pair(raw: Any) -> tuple[Any, Any]:
+def inputs_and_targets(raw: Any) -> tuple[Any, Any]:
+    """What a loader yields for one batch, taken apart; targets are None where there are none.
+
+    Args:
+        raw: (inputs, targets), (inputs,), an input tensor, or a mapping with ``labels`` or ``label``.
+
+    Raises:
+        InputError: for anything else.
+    """
     if isinstance(raw, Tensor):
         return raw, None
     if isinstance(raw, Mapping):

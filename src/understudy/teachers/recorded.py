@@ -9,12 +9,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from understudy.batch import IGNORE_INDEX, Batch
+from understudy.batch import Batch, contradicting
 from understudy.errors import InputError, listing
 from understudy.knowledge import Knowledge, TopClasses
 from understudy.recordings import Recording
 from understudy.recordings.again import how_to_record
 from understudy.recordings.checksums import input_checksums
+from understudy.recordings.samples import in_words
 from understudy.recordings.storage import INPUTS
 
 
@@ -79,13 +80,13 @@ class Recorded:
         if batch.ids is None or targets is None or targets.shape[1:] != samples.targets.shape[1:]:
             return
         recorded, now = samples.targets[samples.positions(batch.ids.cpu())], targets.cpu()
-        strange = (recorded != now) & (recorded != IGNORE_INDEX) & (now != IGNORE_INDEX)
+        strange = contradicting(recorded, now.to(recorded.dtype))
         if strange.any():
             place = tuple(strange.nonzero()[0].tolist())
             raise InputError(
-                f"{int(strange.sum())} of {now.numel()} samples are labelled otherwise than when "
+                f"{int(strange.sum())} of {strange.numel()} samples are labelled otherwise than when "
                 f"{self.recording.folder} was recorded: sample {int(batch.ids[place[0]])} had label "
-                f"{int(recorded[place])}, now {int(now[place])}. Expected the same data, with the classes in the "
+                f"{in_words(recorded[place])}, now {in_words(now[place])}. Expected the same data, with the classes in the "
                 "same order; record again for these"
             )
 

@@ -181,6 +181,7 @@ class DataFree(Stage):
                 distiller.student,
                 spec=self.model,
                 classes=context.data.classes,
+                task=context.task.kind,
                 inputs=loader.images(1),
                 metadata={"training": record},
             )

@@ -74,6 +74,7 @@ class FitBias(Stage):
                 student,
                 spec=original.spec,
                 classes=context.data.classes,
+                task=context.task.kind,
                 inputs=context.task.example(next(iter(loader)).inputs, 1),
                 metadata={"bias_shift": shifts},
             )

@@ -33,6 +33,13 @@ class Load(Stage):
         spec = context.fitted(self.model)
         model = build_model(spec, classes=context.data.classes, inputs=inputs)
         if context.process.is_main:
-            save_artifact(context.directory.path, model, spec=spec, classes=context.data.classes, inputs=inputs)
+            save_artifact(
+                context.directory.path,
+                model,
+                spec=spec,
+                classes=context.data.classes,
+                task=context.task.kind,
+                inputs=inputs,
+            )
         context.process.wait()
         return {"models": {"model": "."}, "data": "trained elsewhere"}

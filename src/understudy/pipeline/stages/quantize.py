@@ -115,6 +115,7 @@ class Quantize(Compressing):
                 made.quantized.network,
                 spec=spec_of(self.model, context),
                 classes=written.classes,
+                task=context.task.kind,
                 inputs=written.example(),
                 metadata=written.metadata,
                 edits=(made.quantized.edit,),

@@ -266,6 +266,7 @@ class Transfer(Stage):
             network,
             spec=self.model,
             classes=context.data.classes,
+            task=context.task.kind,
             inputs=context.task.example(batch.inputs, 1),
             edits=source.edits,
         )
