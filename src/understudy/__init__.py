@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from understudy.measure.candidates import Candidate
     from understudy.measure.deployment import Deployment, deploy
     from understudy.measure.files import measure_files
+    from understudy.measure.sentence_pairs import similarity_to_scores
     from understudy.methods import *  # noqa: F403
     from understudy.objective import Method, Objective
     from understudy.recorder import record
@@ -166,6 +167,7 @@ _HOME = {
     "reuse_head": "reused_head",
     "scaled_copy": "transfer",
     "sensitivities": "compress.sensitivity",
+    "similarity_to_scores": "measure.sentence_pairs",
     "sparsify": "compress.sparsity",
     "transfer_weights": "transfer",
 }

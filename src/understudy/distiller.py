@@ -246,8 +246,8 @@ def unfit_answers(term: str, task: Task) -> str:
 def _check_logits(student: torch.Size, teacher: torch.Size, task: Task) -> None:
     if teacher[-1] != student[-1] and task.answers != "classes":
         raise InputError(
-            f"the teacher answers {teacher[-1]} numbers and the student {student[-1]}; expected as many. Vectors of two "
-            "widths are compared by hint or cosine_features, which train a projection, or by embedding_similarity"
+            f"the teacher answers {teacher[-1]} numbers and the student {student[-1]}; expected as many. Vectors of "
+            "two widths are compared by hint or cosine_features, which train a projection, or by embedding_similarity"
         )
     if teacher[-1] != student[-1]:
         raise InputError(

@@ -11,8 +11,8 @@ from torch import Size, Tensor
 from understudy.functional.top_classes import spread_logits
 
 Answers = Literal["classes", "numbers", "vectors"]
-"""What the last dimension of logits is: scores of classes; numbers, each with a meaning of its own; or a vector of which
-only its directions and distances to others mean something."""
+"""What the last dimension of logits is: scores of classes; numbers, each with a meaning of its own; or a vector, of
+which only the directions and distances to others mean something."""
 OUTPUT = ":output"
 """What methods on layers call the network's own answer; no path of a layer begins like that."""
 

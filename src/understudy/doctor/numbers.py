@@ -60,13 +60,13 @@ def _no_better_than_the_mean(answers: Tensor, targets: Tensor, explained: float,
             check="number_scale",
             severity="error",
             message="the teacher's numbers are in another unit than the data's; expected the same one",
-            seen=f"{seen}; it answers {answered[0]:.4g} ± {answered[1]:.4g}, the data have {true[0]:.4g} ± {true[1]:.4g}",
+            seen=f"{seen}; it answers {answered[0]:.4g} ± {answered[1]:.4g}, the data {true[0]:.4g} ± {true[1]:.4g}",
             remedy="convert the data's numbers, or let the teacher's last layer answer in their unit",
         )
     return Finding(
         check="teacher_quality",
         severity="error",
-        message="the teacher knows no more than the mean of the data; expected one that explains some of their variance",
+        message="the teacher knows no more than the mean of the data; expected one that explains more",
         seen=seen,
         remedy="check that its weights were loaded, that it was trained on these numbers, and that its answers do not "
         "belong to other samples",

@@ -106,7 +106,7 @@ class NumbersAnswered:
     ids: Tensor | None
     named: bool
 
-    def confusion(self, classes: int) -> None:  # noqa: ARG002 - there are none
+    def confusion(self, classes: int) -> None:
         """There is none."""
 
     def differing(self, student: NumbersAnswered) -> Tensor:

@@ -31,8 +31,8 @@ class Predictions:
 
     Attributes:
         logits: (positions, classes) float32; a position is a sample, or a place in one that counts.
-        targets: (positions,) int64, ``IGNORE_INDEX`` where there is no label; or float32 (positions, numbers), NaN where
-            nobody knows them.
+        targets: (positions,) int64, ``IGNORE_INDEX`` where there is no label; or float32 (positions, numbers), NaN
+            where nobody knows them.
         ids: (positions,) int64, the sample of each position; None when the loader gave no ids.
     """
 
@@ -293,8 +293,8 @@ def number_agreement(student: Tensor, teacher: Tensor) -> dict[str, float]:
         teacher: the same shape.
 
     Returns:
-        ``rmse_to_teacher``, the root of the mean squared difference, and ``spearman_to_teacher``, the correlation of the
-        ranks, of several numbers its mean.
+        ``rmse_to_teacher``, the root of the mean squared difference, and ``spearman_to_teacher``, the correlation of
+        the ranks, of several numbers its mean.
 
     Raises:
         InputError: for other numbers of numbers.

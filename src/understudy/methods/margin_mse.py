@@ -21,8 +21,9 @@ class MarginMse(Method):
     The last dimension of the logits is the list of candidates of a query, or the classes. The paper has one relevant
     and one irrelevant passage for each query, K = 2; here all ordered pairs of a list count, and no label is read.
     Over all pairs it is by algebra 2 K / (K - 1) times ``LogitMse(centred=True)``, so that for one K the two differ
-    in their weight only. For embeddings, whose margins are between cosines, see ``similarity_margins``. Scale: the mean over pairs and positions, in the squared unit of the scores; 0 at equality,
-    also up to a constant per position, and for a single candidate. The gradient goes to the student only.
+    in their weight only. For embeddings, whose margins are between cosines, see ``similarity_margins``.
+    Scale: the mean over pairs and positions, in the squared unit of the scores; 0 at equality, also up to a constant
+    per position, and for a single candidate. The gradient goes to the student only.
 
     Example:
         >>> MarginMse()

@@ -17,7 +17,7 @@ class SimilarityMargins(RelationMethod):
     .. math:: \frac{1}{|T|} \sum_{(i,j,k) \in T} \big((\cos(s_i, s_j) - \cos(s_i, s_k)) -
         (\cos(t_i, t_j) - \cos(t_i, t_k))\big)^2
 
-    T are the triples of distinct samples among the n of all processes: each in turn is the query, and all others are its
+    T are the triples of distinct samples among the n of all processes: each in turn is the query, all others are its
     passages. The paper has one relevant and one irrelevant passage for each query and scores them by inner products;
     cosines are those of normalised embeddings. In contrast to ``embedding_similarity`` the teacher's cosines may all be
     larger than the student's by a constant, as long as the order and the distances stay. The two may differ in width.

@@ -220,6 +220,8 @@ class _Bench:
 
     @property
     def _example(self) -> Batch:
+        if self.task.answers != "classes":
+            return Batch(self.inputs, torch.full((2, max(1, len(self.classes))), float("nan")))
         positions = (2,) if self.tokens is None else self.inputs.shape
         return Batch(self.inputs, torch.full(positions, IGNORE_INDEX))
 

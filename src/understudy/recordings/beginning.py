@@ -107,8 +107,8 @@ def _check_labels(old: Samples, new: Samples) -> None:
         place = tuple(other.nonzero()[0].tolist())
         raise InputError(
             f"{int(other.sum())} of {len(old)} recorded samples have another label now: sample "
-            f"{int(old.ids[place[0]])} had {in_words(old.targets[place])}, now {in_words(now[place])}. Expected the same data, "
-            "with the classes in the same order; record into another folder"
+            f"{int(old.ids[place[0]])} had {in_words(old.targets[place])}, now {in_words(now[place])}. Expected the "
+            "same data, with the classes in the same order; record into another folder"
         )
 
 

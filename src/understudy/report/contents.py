@@ -24,7 +24,7 @@ HEADERS = ("Parameters", "MACs", "Size", "Latency")
 
 
 def headline_metrics(report: Report) -> list[str]:
-    """The metrics that the table shows: the headline metric of each evaluation, and how far answers are the teacher's."""
+    """The metrics that the table shows: the headline of each evaluation, and how far answers are the teacher's."""
     names = [evaluation.metric for run in report.runs for evaluation in run.evaluations]
     names += [name for name in _BESIDE if any(name in row.metrics for row in report.rows)]
     return list(dict.fromkeys(names))

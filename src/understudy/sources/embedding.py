@@ -1,11 +1,10 @@
-"""One vector of each text, made of what a network gives: the end of a model that embeds, carried by the model itself."""
+"""One vector of each text, made of what a network gives: the end of a model, carried by the model itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, final
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -88,8 +87,8 @@ def _tensor(output: Any) -> Tensor:
     if not isinstance(output, Tensor) or output.ndim not in (2, 3):
         shape = f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else ""
         raise InputError(
-            f"the model returned {type(output).__name__}{shape}; expected a vector for each text (batch, width), or the "
-            "states of its tokens (batch, tokens, width)"
+            f"the model returned {type(output).__name__}{shape}; expected a vector for each text, (batch, width), or "
+            "the states of its tokens (batch, tokens, width)"
         )
     return output
 

@@ -75,8 +75,8 @@ def _outputs(spec: ModelSpec, classes: int) -> int:
         )
     if isinstance(spec, BuiltinModel) and width is None:
         raise InputError(
-            f"{spec.name} has to be told how long its vectors are, such as `embedding: {{width: 128}}`; a teacher's may "
-            "have another width"
+            f"{spec.name} has to be told how long its vectors are, such as `embedding: {{width: 128}}`; a teacher's "
+            "may have another width"
         )
     return width or 0
 

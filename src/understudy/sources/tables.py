@@ -152,8 +152,8 @@ def read_numbers(split: datasets.Dataset, columns: Sequence[str], name: str) -> 
             values = np.asarray([unknown if cell is None else cell for cell in cells], dtype=np.float32)
         except (TypeError, ValueError) as error:
             raise InputError(
-                f"column {column!r} of split {name!r} holds something else than numbers ({error}); expected numbers, or "
-                "lists of equal lengths"
+                f"column {column!r} of split {name!r} holds something else than numbers ({error}); expected numbers, "
+                "or lists of equal lengths"
             ) from error
         found.append(Numbers.of_array(name, values, column))
     return found[0] if len(found) == 1 else Numbers.beside(found)

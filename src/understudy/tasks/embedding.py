@@ -64,8 +64,8 @@ class SentenceEmbedding(Task):
             return _CALLING.observe(model, batch)
         except InputError as error:
             raise InputError(
-                f"{error}, here one vector for each text. An encoder that gives the states of its tokens becomes one of "
-                "texts by understudy.sources.embedding.embed(model)"
+                f"{error}, here one vector for each text. An encoder that gives the states of its tokens becomes one "
+                "of texts by understudy.sources.embedding.embed(model)"
             ) from error
 
     @property

@@ -27,8 +27,8 @@ class Task(Spec):
     answers: ClassVar[Answers] = "classes"
     """What a network of this task answers."""
     labelled: ClassVar[bool] = True
-    """Whether samples have true answers. Where they have none, a student is measured by its teacher's answers, and there
-    is nothing to train a control on."""
+    """Whether samples have true answers. Where they have none, a student is measured by its teacher's answers, and
+    there is nothing to train a control on."""
 
     kind: str
     metric: str

@@ -86,8 +86,8 @@ class Recorded:
             raise InputError(
                 f"{int(strange.sum())} of {strange.numel()} samples are labelled otherwise than when "
                 f"{self.recording.folder} was recorded: sample {int(batch.ids[place[0]])} had label "
-                f"{in_words(recorded[place])}, now {in_words(now[place])}. Expected the same data, with the classes in the "
-                "same order; record again for these"
+                f"{in_words(recorded[place])}, now {in_words(now[place])}. Expected the same data, with the classes in "
+                "the same order; record again for these"
             )
 
     def _compare(self, batch: Batch, recorded: Tensor | None) -> None:
