@@ -158,11 +158,11 @@ def record(
 
 
 def _check(example: Knowledge, split: Split, keep: Storage, task: Task) -> None:
-    keep.check(example)
     if keep.top is not None and task.answers != "classes":
         raise InputError(
             f"top: {keep.top} keeps the likeliest classes, and these answers are {task.answers}; leave it out"
         )
+    keep.check(example)
     if split.classes and len(split.classes) != example.logits.shape[-1]:
         raise InputError(
             f"the teacher has {example.logits.shape[-1]} classes and the data {len(split.classes)}; expected the same "

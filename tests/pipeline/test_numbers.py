@@ -109,7 +109,7 @@ def test_the_teacher_was_worth_something_where_six_are_labelled(finished, rows) 
     assert comparison.gain.difference > 0
     text = to_markdown(report)
     assert "control − student" in text
-    assert "RMSE behind the teacher" in text or "level with the teacher" in text
+    assert "RMSE behind the teacher" in text or "RMSE ahead of the teacher" in text
     assert "| RMSE |" in text
     assert "Rank correlation with teacher" in text
     shown = report.disagreements
@@ -129,7 +129,7 @@ def test_the_recording_holds_numbers_and_what_is_known(source, finished) -> None
     assert (train.accuracy, train.entropy) == (None, None)
     with pytest.raises(InputError, match="keeps the likeliest classes, and these answers are numbers"):
         run(
-            described(source, "stages.1.keep={top: 1}"),
+            described(source, "stages.1.keep={top: 1}", "stages.2.teacher=teacher"),
             finished.parent / "top",
             progress=SilentProgress(),
             only=["answers"],

@@ -37,7 +37,7 @@ def test_an_encoder_gives_the_mean_of_its_last_states_over_real_tokens() -> None
     for row, (state, mask) in enumerate(zip(states, tokens["attention_mask"], strict=True)):
         mean = state[mask.bool()].mean(0)
         torch.testing.assert_close(found[row], mean / mean.norm())
-    assert tokens["attention_mask"].sum(1).tolist() == [3, 12, 1]
+    assert tokens["attention_mask"].sum(1).tolist() == [3, 13, 1]
 
 
 def test_other_ends() -> None:

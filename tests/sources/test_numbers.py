@@ -91,7 +91,7 @@ def test_what_cannot_be_learnt(tmp_path, rows, spec, message):
 
 def test_half_of_the_numbers_of_a_sample(tmp_path):
     source = table(tmp_path / "f.csv", ("text", "a", "b"), [("t", 1, 2), ("u", 1, ""), ("v", "", "")])
-    with pytest.raises(InputError, match=r"1 samples of split 'train' have some of their 2 numbers .*: samples 1;"):
+    with pytest.raises(InputError, match=r"1 samples of split 'train' have some of their 2 numbers .*: samples '1';"):
         load_data(DataSpec(source=source, label=("a", "b")), task=TEXTS)
 
 

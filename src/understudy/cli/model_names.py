@@ -69,10 +69,11 @@ class Built:
     @property
     def task(self) -> Task:
         """What is asked of it: numbers or a vector, the next token of a language model, a class of all others."""
-        from understudy.tasks import TASKS, CausalLanguageModel, Classification, answers_of
+        from understudy.tasks import CausalLanguageModel, Classification, task_named
 
-        if answers_of(self.made_for) != "classes":
-            return next(task() for task in TASKS if task.model_fields["kind"].default == self.made_for)
+        named = task_named(self.made_for)
+        if named is not None and named.answers != "classes":
+            return named
         return CausalLanguageModel(vocabulary=len(self.classes)) if self._predicts_tokens else Classification()
 
     def loader(self, source: str, split: str) -> Loader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, final
+from typing import Any, Protocol, final
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class Answered(Protocol):
         """How often each class (row) was taken for each class (column), over what is labelled; None without classes."""
         ...
 
-    def differing(self, student: Self) -> Tensor:
+    def differing(self, student: Any) -> Tensor:
         """The positions at which a student answers something else, those that say most first.
 
         Args:

@@ -315,7 +315,7 @@ def _answered(knowledge: Knowledge, batch: Batch, task: Task) -> Predictions:
     targets = batch.targets
     if targets is None or not task.labelled:
         classes = task.answers == "classes"
-        targets = torch.full(positions, IGNORE_INDEX, device=logits.device) if classes else unknown(logits)
+        targets = torch.full(positions, IGNORE_INDEX, device=logits.device) if classes else unknown(logits[..., :1])
     counts = _counting(knowledge, batch)
     ids = batch.ids
     if ids is not None:

@@ -222,8 +222,9 @@ def train_loader(context: Context, split: Split, training: Training, shown: Show
 def evaluation_loader(context: Context, split: str) -> Loader:
     """The whole of ``validation`` or ``test`` in order, on every process."""
     samples: Split = getattr(context.data, split)
-    answered = samples.targets[:1].numel() * len(samples.classes)
-    size = max(1, min(EVALUATION_BATCH, _MOST_LOGITS // answered)) if samples.targets.ndim > 1 else EVALUATION_BATCH
+    size = EVALUATION_BATCH
+    if samples.targets.ndim > 1 and not samples.targets.is_floating_point():  # tokens, with logits of their own
+        size = max(1, min(size, _MOST_LOGITS // (samples.targets[:1].numel() * len(samples.classes))))
     return Loader(samples, batch_size=size, shuffle=False)
 
 

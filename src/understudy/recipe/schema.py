@@ -50,7 +50,7 @@ class Recipe(Spec):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         problems = misplaced({("stages", index): stage for index, stage in enumerate(self.stages)})
-        problems += _unmixable(self.stages) + unfit_recordings(self.stages, self.seeds)
+        problems += _unmixable(self.stages) + unfit_recordings(self.stages, self.seeds, self.task)
         problems += misused_quantized(self.stages) + _without_texts(self.task, self.stages)
         problems += _about_other_answers(self.task, self.stages)
         doubles = [seed for seed, count in Counter(self.seeds).items() if count > 1]

@@ -124,7 +124,7 @@ class Predictor:
             outputs = self._logits([form.example()]).shape[-1]
         except Exception as error:  # a network of anybody's, or a runtime's own
             raise InputError(f"the model {name!r} cannot be run on a sample of {form}: {error}") from error
-        self.classes = tuple(classes) if classes is not None else tuple(map(str, range(outputs)))
+        self.classes: tuple[str, ...] = tuple(classes) if classes is not None else tuple(map(str, range(outputs)))
         self.width = outputs
         if self._answers_are == "vectors":
             self.classes = ()

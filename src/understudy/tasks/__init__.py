@@ -11,7 +11,7 @@ from understudy.tasks.language import CausalLanguageModel
 from understudy.tasks.numbers import NumberRegression, TextRegression
 from understudy.tasks.task import Task
 
-TASKS: tuple[type[Task], ...] = (
+_MAKERS = (
     Classification,
     ImageClassification,
     TextClassification,
@@ -20,6 +20,7 @@ TASKS: tuple[type[Task], ...] = (
     TextRegression,
     SentenceEmbedding,
 )
+TASKS: tuple[type[Task], ...] = _MAKERS
 """All tasks that a recipe can name."""
 
 AnyTask = Annotated[
@@ -40,7 +41,17 @@ def answers_of(kind: str | None) -> Answers:
     Args:
         kind: of a task; None, and one that is not known: classes.
     """
-    return next((task.answers for task in TASKS if task.model_fields["kind"].default == kind), "classes")
+    named = task_named(kind)
+    return "classes" if named is None else named.answers
+
+
+def task_named(kind: str | None) -> Task | None:
+    """The task of a name, with nothing else said of it; None where it is not known.
+
+    Args:
+        kind: such as ``text_regression``.
+    """
+    return next((task() for task in _MAKERS if task.model_fields["kind"].default == kind), None)
 
 
 __all__ = [
@@ -56,4 +67,5 @@ __all__ = [
     "TextClassification",
     "TextRegression",
     "answers_of",
+    "task_named",
 ]
