@@ -142,8 +142,8 @@ def record(
     def prepare() -> None:
         if team.rank == 0:
             shown = [loader.split for loader in loaders]
-            width = example.logits.shape[-1]
-            manifest = _manifest(shown, loaders[0], keep, task, width, name=name, teacher=teacher, data=data)
+            about = task, example.logits.shape[-1]
+            manifest = _manifest(shown, loaders[0], keep, about, name=name, teacher=teacher, data=data)
             begin(folder, manifest, _samples(shown), extend=extend)
 
     team.agree(prepare)
@@ -188,8 +188,7 @@ def _manifest(
     splits: list[Split],
     loader: Loader,
     keep: Storage,
-    task: Task,
-    width: int,
+    about: tuple[Task, int],
     *,
     name: str,
     teacher: Teacher,
@@ -197,6 +196,7 @@ def _manifest(
 ) -> Manifest:
     """What is recorded now: the first split in the loader's views, all others as they are."""
     split, views, parts, first = splits[0], loader.views, [], 0
+    task, width = about
     for number, each in enumerate(splits):
         count = (loader.cycle or 1) if number == 0 and views is not None else 0
         parts.append(Part(name=each.name, first=first, last=first + len(each), views=count))

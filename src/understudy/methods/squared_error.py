@@ -27,7 +27,9 @@ class SquaredError(Method):
         SquaredError(kind='squared_error', weight=0.5, name=None)
     """
 
-    paper: ClassVar[str] = "Legendre: Nouvelles méthodes pour la détermination des orbites des comètes, Paris 1805"
+    paper: ClassVar[str] = (
+        "Hastie, Tibshirani, Friedman: The Elements of Statistical Learning, Springer 2009, section 2.4 (squared error)"
+    )
     needs_teacher: ClassVar[bool] = False
     needs_one_label: ClassVar[bool] = True
     answers: ClassVar[tuple[Answers, ...]] = ("numbers",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def train_model(
     if before is not None:
         before(distiller)
     inputs, classes = context.task.example(example.inputs, 1), context.data.classes
+    kept = partial(save_artifact, classes=classes, task=context.task.kind, inputs=inputs, edits=student.edits)
 
     def save(fitted: Fitted) -> None:
         if context.process.is_main:
@@ -114,16 +116,7 @@ def train_model(
     def keep(name: str, network: nn.Module) -> None:
         if context.process.is_main:
             for place, trained, spec in replace(student, network=network).parts(directory):
-                save_artifact(
-                    place,
-                    trained,
-                    spec=spec,
-                    classes=classes,
-                    task=context.task.kind,
-                    inputs=inputs,
-                    edits=student.edits,
-                    name=name,
-                )
+                kept(place, trained, spec=spec, name=name)
 
     fit(
         distiller,
