@@ -137,12 +137,11 @@ def record(
     loaders += [Loader(plain, batch_size=batch_size, shuffle=False)] if plain is not None else []
     first = next(iter(loaders[0]))
     example = _answer(teacher, keep, first, device)
-    _check(example, split, keep, task)
+    about = _check(example, split, keep, task)
 
     def prepare() -> None:
         if team.rank == 0:
             shown = [loader.split for loader in loaders]
-            about = task, example.logits.shape[-1]
             manifest = _manifest(shown, loaders[0], keep, about, name=name, teacher=teacher, data=data)
             begin(folder, manifest, _samples(shown), extend=extend)
 
@@ -157,7 +156,8 @@ def record(
     return Recording(folder)
 
 
-def _check(example: Knowledge, split: Split, keep: Storage, task: Task) -> None:
+def _check(example: Knowledge, split: Split, keep: Storage, task: Task) -> tuple[Task, int]:
+    """Refuse what cannot be recorded; what the answers are of, and how many numbers each has."""
     if keep.top is not None and task.answers != "classes":
         raise InputError(
             f"top: {keep.top} keeps the likeliest classes, and these answers are {task.answers}; leave it out"
@@ -175,6 +175,7 @@ def _check(example: Knowledge, split: Split, keep: Storage, task: Task) -> None:
             f"the layers {listing(ragged)} give each token of a text, and texts have different numbers of them, which "
             "are not recorded; record the logits or a layer that gives one vector of each text, or ask the teacher live"
         )
+    return task, example.logits.shape[-1]
 
 
 def _answer(teacher: Teacher, keep: Storage, batch: Batch, device: torch.device | str) -> Knowledge:
