@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from understudy.measure.candidates import Candidate
     from understudy.measure.deployment import Deployment, deploy
     from understudy.measure.files import measure_files
+    from understudy.measure.sentence_pairs import similarity_to_scores
     from understudy.methods import *  # noqa: F403
     from understudy.objective import Method, Objective
     from understudy.recorder import record
@@ -54,9 +55,12 @@ if TYPE_CHECKING:
         Classification,
         ImageClassification,
         MultiLabelClassification,
+        NumberRegression,
+        SentenceEmbedding,
         SequenceToSequence,
         Task,
         TextClassification,
+        TextRegression,
     )
     from understudy.teachers import AverageTeacher, Ensemble, ModuleTeacher, OnnxTeacher, Recorded, Teacher, Told
     from understudy.transfer import (
@@ -111,6 +115,7 @@ _HOME = {
     "Method": "objective",
     "ModuleTeacher": "teachers",
     "MultiLabelClassification": "tasks",
+    "NumberRegression": "tasks",
     "Objective": "objective",
     "OneCycle": "schedules",
     "OnnxTeacher": "teachers",
@@ -125,6 +130,7 @@ _HOME = {
     "RunError": "errors",
     "ScaledCopy": "transfer",
     "Schedule": "schedules",
+    "SentenceEmbedding": "tasks",
     "SequenceToSequence": "tasks",
     "Sparse": "compress.sparsity",
     "Step": "distiller",
@@ -136,6 +142,7 @@ _HOME = {
     "Task": "tasks",
     "Teacher": "teachers",
     "TextClassification": "tasks",
+    "TextRegression": "tasks",
     "Told": "teachers",
     "TopClasses": "knowledge",
     "Training": "engine.training",
@@ -164,6 +171,7 @@ _HOME = {
     "reuse_head": "reused_head",
     "scaled_copy": "transfer",
     "sensitivities": "compress.sensitivity",
+    "similarity_to_scores": "measure.sentence_pairs",
     "sparsify": "compress.sparsity",
     "transfer_weights": "transfer",
 }

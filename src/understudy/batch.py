@@ -13,6 +13,36 @@ IGNORE_INDEX = -100
 """The target of a position that has no label (the value that ``torch.nn.functional.cross_entropy`` ignores)."""
 
 
+def known(targets: Tensor) -> Tensor:
+    """Bool (...): the positions that have a target.
+
+    Args:
+        targets: classes, int64 (...), ``IGNORE_INDEX`` where there is none; or numbers, float (..., numbers), of which
+            one that is NaN says that nobody knows the target of its position.
+    """
+    return ~targets.isnan().any(-1) if targets.is_floating_point() else targets != IGNORE_INDEX
+
+
+def unknown(targets: Tensor) -> Tensor:
+    """Targets of the same shape and type, none of which is known.
+
+    Args:
+        targets: as for :func:`known`.
+    """
+    return torch.full_like(targets, float("nan") if targets.is_floating_point() else IGNORE_INDEX)
+
+
+def contradicting(targets: Tensor, others: Tensor) -> Tensor:
+    """Bool (...): the positions that have a target on both sides, and not the same one.
+
+    Args:
+        targets: as for :func:`known`.
+        others: of the same shape and type.
+    """
+    differ = targets != others
+    return (differ.any(-1) if targets.is_floating_point() else differ) & known(targets) & known(others)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One batch, ready for any model of the task.
@@ -20,8 +50,9 @@ class Batch:
     Attributes:
         inputs: what the model is called with: a tensor, a tuple of positional or a dict of keyword arguments.
         targets: int64 labels, shaped like the logits without their class dimension; ``IGNORE_INDEX`` where
-            a position has no label. None when nothing is labelled.
-        mask: bool, same shape as ``targets``: which positions count at all (False for padding). None: all do.
+            a position has no label. Of numbers float, shaped like the logits; NaN where nobody knows them. None when
+            nothing is labelled.
+        mask: bool, one for each position: which count at all (False for padding). None: all do.
         ids: int64 (batch,), the stable id of each sample, for errors and recordings.
         view: number of the augmented view that the inputs show, None where they are as they are.
         label_pairs: int64, the shape of ``targets`` and 2, where every sample is mixed of two: the labels of both,
@@ -47,27 +78,27 @@ class Batch:
 
     @property
     def labelled(self) -> Tensor:
-        """Bool, shape of ``targets``: the positions that carry one label and count.
+        """Bool, one for each position: those that carry one label, or all their numbers, and count.
 
         Raises:
             ValueError: when the batch has no targets.
         """
         if self.targets is None:
             raise ValueError("this batch has no targets")
-        labelled = self.targets != IGNORE_INDEX
+        labelled = known(self.targets)
         return labelled if self.mask is None else labelled & self.mask
 
     @property
     def supervised(self) -> Tensor:
-        """Bool, shape of ``targets``: the positions whose label is known, of mixed ones both labels, and that count.
+        """Bool, one for each position: those whose label is known, of mixed ones both labels, and that count.
 
         Raises:
             ValueError: when the batch has no targets.
         """
         if self.label_pairs is None:
             return self.labelled
-        known = (self.label_pairs != IGNORE_INDEX).all(-1)
-        return known if self.mask is None else known & self.mask
+        both = known(self.label_pairs).all(-1)
+        return both if self.mask is None else both & self.mask
 
     @property
     def device(self) -> torch.device:

@@ -85,6 +85,7 @@ class Distiller(nn.Module):
             raise InputError("\n".join(refused))
         if self.task.batch(example).label_pairs is not None and objective.unmixable:
             raise InputError("\n".join(objective.unmixable))
+        _check_answers(objective, self.task)
         students = _students(student)
         _check_names(objective, students, teacher)
         for module in _networks(teacher).values():
@@ -147,7 +148,7 @@ class Distiller(nn.Module):
         for term in objective.terms:
             shown, answer = sides(term, student, teacher)
             if answer is not None and term.needs_teacher and term.compares_logits:
-                _check_logits(shown.shape, answer.shape)
+                _check_logits(shown.shape, answer.shape, self.task)
                 _check_kept(term, answer)
         built = objective.build(student, teacher)
         if first is not None:
@@ -169,6 +170,8 @@ def pairs_of(student: nn.Module, teacher: nn.Module | Teacher | None, example: B
     Raises:
         InputError: for a teacher without layers.
     """
+    if task.layer_pairs is not None:
+        return task.layer_pairs
     if teacher is None:
         teacher = student
     network = live_network(teacher)
@@ -220,7 +223,34 @@ def _check_apart(student: nn.Module, teacher: nn.Module) -> None:
         )
 
 
-def _check_logits(student: torch.Size, teacher: torch.Size) -> None:
+def _check_answers(objective: Objective, task: Task) -> None:
+    """Refuse terms about probabilities of classes where there are none."""
+    unfit = [term.label for term in objective.terms if task.answers not in term.answers]
+    if unfit:
+        raise InputError("\n".join(unfit_answers(label, task) for label in unfit))
+
+
+def unfit_answers(term: str, task: Task) -> str:
+    """Why a term is nothing for the networks of a task, in words.
+
+    Args:
+        term: what it is called.
+        task: with other answers than the term is about.
+    """
+    fitting = {
+        "classes": "soft_targets or cross_entropy",
+        "numbers": "regression, or squared_error for true numbers",
+        "vectors": "cosine_features, embedding_similarity or regression",
+    }
+    return f"{term} is not about {task.answers}, which task {task.kind!r} answers; use {fitting[task.answers]}"
+
+
+def _check_logits(student: torch.Size, teacher: torch.Size, task: Task) -> None:
+    if teacher[-1] != student[-1] and task.answers != "classes":
+        raise InputError(
+            f"the teacher answers {teacher[-1]} numbers and the student {student[-1]}; expected as many. Vectors of "
+            "two widths are compared by hint or cosine_features, which train a projection, or by embedding_similarity"
+        )
     if teacher[-1] != student[-1]:
         raise InputError(
             f"the teacher has {teacher[-1]} classes and the student {student[-1]}; "

@@ -14,7 +14,7 @@ from understudy.errors import InputError
 from understudy.functional.layout import as_first_token, as_map, as_tokens, as_vector
 from understudy.functional.reduction import connected_zero
 from understudy.gathering import together
-from understudy.knowledge import Knowledge, LayerPairs, Shapes
+from understudy.knowledge import OUTPUT, Answers, Knowledge, LayerPairs, Shapes
 from understudy.objective import Method
 
 Form = Literal["any", "map", "tokens", "vector", "first"]
@@ -41,13 +41,15 @@ class FeatureMethod(Method):
     """
 
     compares_logits: ClassVar[bool] = False
+    answers: ClassVar[tuple[Answers, ...]] = ("classes", "numbers", "vectors")
     pairing: ClassVar[Literal["stages", "last", "penultimate"]] = "stages"
     """Which layers ``auto`` stands for: every stage, the last stage, or the features before the classifier."""
     form: ClassVar[Form] = "any"
     """How both are read: as they come (patch tokens that meet a map or another grid: both as maps), or always so."""
 
     student_layer: Layers = "auto"
-    """Dotted path of the student's layer, as ``understudy layers`` prints it, or several; ``auto`` finds them."""
+    """Dotted path of the student's layer, as ``understudy layers`` prints it, or several; ``auto`` finds them, and
+    ``:output`` is what the network itself gives, such as an embedding."""
     teacher_layer: Layers = "auto"
     """Dotted path of the teacher's layer, or as many as the student's; ``auto`` finds them."""
 
@@ -69,12 +71,12 @@ class FeatureMethod(Method):
     @property
     def student_taps(self) -> tuple[str, ...]:
         """The student's layers; none before ``auto`` is resolved."""
-        return _paths(self.student_layer)
+        return _tapped(self.student_layer)
 
     @property
     def teacher_taps(self) -> tuple[str, ...]:
         """The teacher's layers; none before ``auto`` is resolved."""
-        return _paths(self.teacher_layer)
+        return _tapped(self.teacher_layer)
 
     @property
     def layers(self) -> list[tuple[str, str]]:
@@ -156,7 +158,7 @@ class FeatureMethod(Method):
         problems, made = [], []
         for student, teacher in self.layers:
             try:
-                pair = shapes.student[student], shapes.teacher[teacher]
+                pair = shapes.of_student(student), shapes.of_teacher(teacher)
                 refuse_uncounted(shapes, [size[1] for size in pair if len(size) == 3])
                 positions = _positions(self, pair, shapes.places, shapes.tokens)
                 of_tokens = _has_tokens(pair[0], shapes)
@@ -272,7 +274,7 @@ def compared(
     """
     tokens, pairs = student.tokens, []
     for (student_path, teacher_path), form in zip(method.layers, forms, strict=True):
-        feature, answer = student.features[student_path], teacher.features[teacher_path]
+        feature, answer = student.layer(student_path), teacher.layer(teacher_path)
         of_logits, shapes = student.places, (feature.shape, answer.shape)
         positions = _positions(method, shapes, of_logits, None if tokens is None else tokens.shape)
         if tokens is not None and len(positions) > len(of_logits):
@@ -397,6 +399,11 @@ def _paths(layers: Layers) -> tuple[str, ...]:
     if isinstance(layers, str):
         return () if layers == "auto" else (layers,)
     return layers
+
+
+def _tapped(layers: Layers) -> tuple[str, ...]:
+    """Those that have to be read while the network runs; what it gives is known anyway."""
+    return tuple(path for path in _paths(layers) if path != OUTPUT)
 
 
 def _positions(method: FeatureMethod, pair: Sequence[Size], logits: Size, tokens: Size | None) -> Size:

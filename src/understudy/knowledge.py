@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import Size, Tensor
 
 from understudy.functional.drawn_classes import drawn_logits
 from understudy.functional.top_classes import spread_logits
+
+Answers = Literal["classes", "numbers", "vectors"]
+"""What the last dimension of logits is: scores of classes; numbers, each with a meaning of its own; or a vector, of
+which only the directions and distances to others mean something."""
+OUTPUT = ":output"
+"""What methods on layers call the network's own answer; no path of a layer begins like that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,7 @@ class Knowledge:
 
     Attributes:
         logits: (..., classes), unnormalised scores; the class dimension is always the last one. Beside ``top`` those
-            of the classes that are kept.
+            of the classes that are kept. Of a task whose answers are numbers, or vectors, these.
         features: outputs of the tapped layers, by dotted path, as the layers gave them.
         mask: bool, shape of ``logits`` without the class dimension: the positions that count. None: all do.
         tokens: bool (batch, tokens): which tokens of each sample are real, for features (batch, tokens, channels) of a
@@ -76,6 +83,14 @@ class Knowledge:
             return drawn_logits(self.logits, self.top.kept, classes=self.top.classes)
         return spread_logits(self.logits, self.top.kept, self.top.tails[1.0], classes=self.top.classes)
 
+    def layer(self, path: str) -> Tensor:
+        """The output of a layer, or of the network itself.
+
+        Args:
+            path: of one that was read, or :data:`OUTPUT`.
+        """
+        return self.logits if path == OUTPUT else self.features[path]
+
     def of(self, name: str | None) -> Knowledge:
         """What one of several networks showed; without a name, what they show together."""
         return self if name is None else self.members[name]
@@ -109,6 +124,17 @@ class Shapes:
     def places(self) -> Size:
         """The positions of the logits that a feature can have a row for."""
         return self.student_logits[:1] if self.labels else self.student_logits[:-1]
+
+    def of_student(self, path: str) -> Size:
+        """The shape of one of the student's layers, or of its own answer, :data:`OUTPUT`."""
+        return self.student_logits if path == OUTPUT else self.student[path]
+
+    def of_teacher(self, path: str) -> Size:
+        """The same of the teacher."""
+        if path != OUTPUT:
+            return self.teacher[path]
+        assert self.teacher_logits is not None  # terms on a teacher's layers have one
+        return self.teacher_logits
 
     @staticmethod
     def of(student: Knowledge, teacher: Knowledge | None) -> Shapes:

@@ -17,7 +17,7 @@ from understudy.balancing import Balance
 from understudy.batch import Batch
 from understudy.errors import InputError, listing
 from understudy.functional.top_classes import merged_logits
-from understudy.knowledge import Knowledge, LayerPairs, Shapes, TopClasses
+from understudy.knowledge import Answers, Knowledge, LayerPairs, Shapes, TopClasses
 from understudy.schedules import AnySchedule, Schedule, value_at
 from understudy.spec import Spec
 from understudy.taps import of_member
@@ -42,6 +42,8 @@ class Method(Spec):
     """Whether the term, if it needs a teacher, needs one with the student's own classes."""
     batch_coupled: ClassVar[bool] = False
     """Whether the samples of a batch are compared with each other, those of all processes included."""
+    answers: ClassVar[tuple[Answers, ...]] = ("classes",)
+    """What the networks may answer that the term is about; one on their layers does not mind."""
     needs_one_label: ClassVar[bool] = False
     """Whether the term says nothing without the one true class of a sample; a mix of two samples has none."""
 

@@ -133,12 +133,15 @@ def record(
     loaders += [Loader(plain, batch_size=batch_size, shuffle=False)] if plain is not None else []
     first = next(iter(loaders[0]))
     example = _answer(teacher, keep, first, device)
-    _check(example, split, classes := task.answers(split.classes), keep)
+    classes = task.choices(split.classes) or tuple(map(str, range(example.logits.shape[-1])))
+    _check(example, split, classes, keep, task)
 
     def prepare() -> None:
         if team.rank == 0:
             shown = [loader.split for loader in loaders]
-            manifest = _manifest(shown, loaders[0], keep, name=name, teacher=teacher, data=data, classes=classes)
+            manifest = _manifest(
+                shown, loaders[0], keep, name=name, teacher=teacher, data=data, classes=classes, task=task
+            )
             begin(folder, manifest, _samples(shown), extend=extend)
 
     team.agree(prepare)
@@ -163,7 +166,11 @@ def _check_shown(split: Split, plain: Split | None, views: Views | None, count: 
         raise InputError(f"both splits are called {split.name!r}; expected two names, so that they can be told apart")
 
 
-def _check(example: Knowledge, split: Split, classes: tuple[str, ...], keep: Storage) -> None:
+def _check(example: Knowledge, split: Split, classes: tuple[str, ...], keep: Storage, task: Task) -> None:
+    if keep.sparse and task.answers != "classes":
+        raise InputError(
+            f"`top` and `drawn` keep some of the classes, and these answers are {task.answers}; leave them out"
+        )
     keep.check(example)
     if isinstance(split.inputs, Pairs) and (
         spread := [each for each in keep.layers if example.features[each].ndim > 2]
@@ -204,6 +211,7 @@ def _manifest(
     teacher: Teacher,
     data: str | None,
     classes: tuple[str, ...],
+    task: Task,
 ) -> Manifest:
     """What is recorded now: the first split in the loader's views, all others as they are."""
     split, views, parts, first = splits[0], loader.views, [], 0
@@ -216,6 +224,7 @@ def _manifest(
         teacher=name,
         weights=identity_of(teacher),
         runtime=runtime_of(teacher),
+        task=None if task.answers == "classes" else task.kind,
         classes=classes,
         probabilities=isinstance(teacher, OnnxTeacher) and bool(teacher.probabilities),
         data=data,

@@ -56,7 +56,11 @@ class Case:
     def labelled(self, keep: Tensor) -> Case:
         """Only the positions in `keep` have a label."""
         assert self.batch.targets is not None
-        targets, pairs = self.batch.targets.masked_fill(~keep, IGNORE_INDEX), self.batch.label_pairs
+        targets, pairs = self.batch.targets, self.batch.label_pairs
+        if targets.is_floating_point():
+            targets = targets.masked_fill(~keep[..., None], float("nan"))
+        else:
+            targets = targets.masked_fill(~keep, IGNORE_INDEX)
         if pairs is not None:
             pairs = torch.stack([pairs[..., 0], pairs[..., 1].masked_fill(~keep, IGNORE_INDEX)], -1)
         return replace(self, batch=replace(self.batch, targets=targets, label_pairs=pairs))
@@ -95,6 +99,13 @@ def logits_case(seed: int, count: int, positions: tuple[int, ...] = ()) -> Case:
         teacher=Knowledge(logits=teacher),
         batch=Batch(inputs=torch.zeros(count, 1, dtype=torch.float64), targets=targets),
     )
+
+
+def numbers_case(seed: int, count: int, positions: tuple[int, ...] = ()) -> Case:
+    """The same with true numbers in place of classes, as many as there are logits."""
+    case, generator = logits_case(seed, count, positions), torch.Generator().manual_seed(300 + seed)
+    targets = 2.0 * torch.randn(case.student.logits.shape, generator=generator, dtype=torch.float64)
+    return replace(case, batch=replace(case.batch, targets=targets))
 
 
 def mixed_case(seed: int, count: int, positions: tuple[int, ...] = ()) -> Case:

@@ -5,7 +5,16 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from understudy import IGNORE_INDEX, Batch, Classification, CrossEntropy, ImageClassification, InputError, Knowledge
+from understudy import (
+    IGNORE_INDEX,
+    Batch,
+    Classification,
+    CrossEntropy,
+    ImageClassification,
+    InputError,
+    Knowledge,
+    SquaredError,
+)
 from understudy.tasks import TASKS, AnyTask
 
 TASK = Classification()
@@ -127,7 +136,8 @@ def test_an_example_has_the_first_samples(inputs) -> None:
 @pytest.mark.parametrize("task", [task() for task in TASKS])
 def test_survives_a_recipe(task) -> None:
     assert TypeAdapter(AnyTask).validate_json(task.model_dump_json()) == task
-    assert task.supervised == CrossEntropy()
+    if task.labelled:
+        assert task.supervised == (CrossEntropy() if task.answers == "classes" else SquaredError())
     assert task != (ImageClassification() if isinstance(task, Classification) else Classification())
 
 

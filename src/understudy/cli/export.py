@@ -77,7 +77,7 @@ def export_model(
     if as_json:
         write_json({"schema": 1, "model": model, "path": str(made.path), **made.told()})
     else:
-        write(_table(made))
+        write(_table(made, built.task.metric))
 
 
 def _for_transformers(built: Built, out: Path, data: str | None, split: str, *, as_json: bool) -> None:
@@ -98,7 +98,7 @@ def _samples(built: Built, data: str | None, split: str) -> tuple[Any, Any]:
     return loader, built.task.example(next(iter(loader)).inputs, 2)
 
 
-def _table(made: Exported) -> str:
+def _table(made: Exported, metric: str) -> str:
     proof = made.proof
     rows = [
         ("size", f"{made.size_bytes:,} bytes"),
@@ -107,7 +107,7 @@ def _table(made: Exported) -> str:
         ("proved on", f"{proof.samples:,} samples of {proof.data}"),
     ]
     for each in proof.runtimes:
-        quality = f", accuracy {each.quality['accuracy']:.4g}" if each.quality is not None else ""
+        quality = f", {metric} {each.quality[metric]:.4g}" if each.quality is not None else ""
         rows.append(
             (
                 f"in {each.runtime}",

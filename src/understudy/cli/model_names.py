@@ -58,7 +58,7 @@ class Built:
         inputs: a batch of two samples.
         classes: names of its classes; numbers, as texts, for a model that was built without data.
         knows_classes: whether the names mean something.
-        problem: the kind of problem that it was saved for, or is for in a recipe; None where nobody says.
+        made_for: the kind of problem; None where nobody said it.
     """
 
     name: str
@@ -67,18 +67,19 @@ class Built:
     inputs: Any
     classes: tuple[str, ...]
     knows_classes: bool
-    problem: str | None = None
+    made_for: str | None = None
 
     @property
     def task(self) -> Task:
-        """What is asked of it: the next token of a language model, labels or a class of all others."""
+        """What is asked of it: numbers or a vector, the next token of a language model, labels or a class of others."""
         from understudy.sources import continuing
         from understudy.tasks import Classification, MultiLabelClassification, task_of
 
         if self._predicts_tokens:
             return continuing.task_of(self.module, self.inputs, len(self.classes))
-        found = task_of(self.problem, len(self.classes))
-        return found if isinstance(found, MultiLabelClassification) else Classification()
+        found = task_of(self.made_for, len(self.classes))
+        plain = found.answers == "classes" and not isinstance(found, MultiLabelClassification)
+        return Classification() if plain else found
 
     def loader(self, source: str, split: str) -> Loader:
         """The samples of a data set as it reads them.
@@ -94,6 +95,8 @@ class Built:
         from understudy.sources.loader import Loader
 
         spec = DataSpec(source=source, classes=self.classes if self.knows_classes else None)
+        if self.task.answers != "classes":
+            spec = DataSpec(source=source)
         if self._predicts_tokens:
             spec = self._of_tokens(source)
         data = load_data(spec, task=self.task)
@@ -268,7 +271,7 @@ def _saved(name: str, directory: Path, size: str | None) -> Built:
 
     loaded = load_artifact(directory)
     inputs = torch.zeros(2, *parsed_size(size)) if size else loaded.example(2)
-    return Built(name, loaded.module, loaded.spec, inputs, loaded.classes, knows_classes=True, problem=loaded.task)
+    return Built(name, loaded.module, loaded.spec, inputs, loaded.classes, knows_classes=True, made_for=loaded.task)
 
 
 def _of_recipe(name: str, file: Path, stage: str, size: str | None, classes: int | None) -> Built:
@@ -295,7 +298,7 @@ def _on_its_data(name: str, recipe: Recipe, spec: AnyModel) -> Built:
     data = load_data(recipe.data, task=recipe.task)
     inputs = next(iter(Loader(data.validation, batch_size=2, shuffle=False))).inputs
     model = build_model(spec, classes=data.classes, inputs=inputs)
-    return Built(name, model, spec, inputs, data.classes, knows_classes=True, problem=recipe.task.kind)
+    return Built(name, model, spec, inputs, data.classes, knows_classes=True, made_for=recipe.task.kind)
 
 
 def _of_run(run: Path, stage: str) -> Path:

@@ -18,7 +18,7 @@ from understudy.errors import InputError, RunError, UnderstudyError, nearest
 from understudy.files import neighbours
 
 if TYPE_CHECKING:
-    from understudy.serving import Prediction, Predictor
+    from understudy.serving import Answer, Predictor
     from understudy.serving.samples import Piece
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".npy", ".json")
@@ -90,7 +90,7 @@ def opened(artifact: str, runtime: str | None, size: str | None) -> Predictor:
 
 def _answers(
     predictor: Predictor, inputs: Iterable[str], top: int, batch: int
-) -> Iterator[tuple[str, Prediction | UnderstudyError]]:
+) -> Iterator[tuple[str, Answer | UnderstudyError]]:
     """Names and answers in the order of the inputs; what could not be read has its error for an answer."""
     pieces = (piece for word in inputs for name in _expanded(word) for piece in _pieces(predictor, name))
     while some := list(islice(pieces, batch)):
@@ -134,7 +134,7 @@ def _content(name: str) -> bytes:
         raise InputError(f"{name} cannot be read: {error.strerror}") from error
 
 
-def _about(name: str, answer: Prediction | UnderstudyError) -> Prediction | UnderstudyError:
+def _about(name: str, answer: Answer | UnderstudyError) -> Answer | UnderstudyError:
     if not isinstance(answer, UnderstudyError):
         return answer
     cause = f" ({answer.__cause__})" if answer.__cause__ is not None else ""

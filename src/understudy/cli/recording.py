@@ -121,7 +121,7 @@ def _details(found: Inspection) -> str:
         ("recording", found.folder),
         ("teacher", manifest.teacher + (f", weights {manifest.weights[:16]}" if manifest.weights else "")),
         ("made by", f"understudy {manifest.understudy}" if manifest.understudy else "another program"),
-        ("kept", ", ".join([f"logits of {len(manifest.classes):,} classes as {_kept(found)}", *layers])),
+        ("kept", ", ".join([f"{_what(found)} as {_kept(found)}", *layers])),
         ("views", f"{manifest.views.describe()}{seed}"),
         ("size", f"{size(found.size_bytes)} in {found.files} files{each}"),
         ("state", _state(found)),
@@ -140,15 +140,20 @@ def _details(found: Inspection) -> str:
         for split in found.splits
     ]
     heads = ("split", "samples", "views", "labelled", "accuracy", "entropy", *([outside] if manifest.keep.top else []))
+    histogram = ["", _histogram(found.splits, manifest.classes)] if manifest.task is None else []
     return "\n".join(
         [
             *(f"{name:<10} {value}" for name, value in about),
             "",
             columns(splits, headers=heads, right=range(1, len(heads))),
-            "",
-            _histogram(found.splits, manifest.classes),
+            *histogram,
         ]
     )
+
+
+def _what(found: Inspection) -> str:
+    count = len(found.manifest.classes)
+    return f"logits of {count:,} classes" if found.manifest.task is None else f"{count:,} numbers"
 
 
 def _histogram(splits: tuple[SplitAnswers, ...], classes: tuple[str, ...]) -> str:

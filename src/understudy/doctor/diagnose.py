@@ -86,7 +86,7 @@ def diagnose(
             *check_inputs(validation or [], where="the validation data"),
         ]
         if not any(finding.check == "finite_inputs" for finding in findings):
-            answers = None if classes is None else distiller.task.answers(classes)
+            answers = None if classes is None else distiller.task.choices(classes)
             findings += _examine(distiller, training, validation, answers)
     return by_severity(findings)
 
@@ -99,12 +99,15 @@ def _examine(
     frozen = check_freezing(distiller, head(training[0], FEW_ROWS))
     seen = observe(distiller, training)
     outputs = seen[0].student.logits.shape[-1]
-    labels = check_labels([*training, *(validation or [])], outputs)
-    shapes = [*check_class_count(distiller, seen, classes), *check_rows(distiller, seen)]
+    of_classes = distiller.task.answers == "classes"
+    labels = check_labels([*training, *(validation or [])], outputs) if of_classes else []
+    counts = check_class_count(distiller, seen, classes) if distiller.task.answers != "vectors" else []
+    shapes = [*counts, *check_rows(distiller, seen)]
     findings = [*frozen, *labels, *shapes, *check_logits(seen)]
     if shapes or any(finding.check == "finite_logits" for finding in findings):
         return findings
-    findings += [*check_probabilities(distiller, seen), *check_temperature(distiller, seen)]
+    if of_classes:
+        findings += [*check_probabilities(distiller, seen), *check_temperature(distiller, seen)]
     if not any(finding.check in MEANINGLESS for finding in frozen):
         findings += _judge_teacher(distiller, seen, validation, classes)
     if labels:
@@ -132,6 +135,8 @@ def _judge_teacher(
     if positions:
         return positions
     findings = check_quality(distiller, judged, classes=classes)
+    if distiller.task.answers != "classes":
+        return findings
     here, there = teacher_answers(distiller.task, seen), teacher_answers(distiller.task, judged)
     augmented = any(each.batch.view is not None for each in seen)
     return findings + check_samples(here, there, augmented=augmented, certain=sees_the_batch(distiller.teacher))

@@ -25,6 +25,7 @@ from understudy.doctor.evidence import (
 )
 from understudy.doctor.findings import Finding, raise_errors
 from understudy.doctor.freezing import check_freezing
+from understudy.doctor.numbers import check_numbers
 from understudy.doctor.samples import MEANINGLESS, check_rows
 from understudy.doctor.untouched import untouched
 from understudy.errors import InputError
@@ -67,7 +68,7 @@ def check_teacher(
     """
     if distiller.teacher is None:
         return []
-    classes = None if classes is None else distiller.task.answers(classes)
+    classes = None if classes is None else distiller.task.choices(classes)
     with untouched(distiller, val, train):
         where, observations = _asked(distiller, val, train, batches)
         findings = [
@@ -111,6 +112,10 @@ def check_quality(
     """
     if stateful_teachers(distiller.teacher):
         return [_follows()]
+    if distiller.task.answers != "classes":
+        judged = observations if distiller.task.labelled else []  # nobody knows what is true of the others
+        found = check_numbers(distiller, judged, where=where, control_metric=control_metric) if judged else []
+        return found + _smaller_than_student(distiller)
     teacher = teacher_answers(distiller.task, observations)
     student = student_answers(distiller.task, observations)
     if not teacher.judgeable:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler
 
-from understudy.batch import Batch
+from understudy.batch import Batch, known
 from understudy.engine.process import Process, shared_loader
 from understudy.engine.randomness import decoded, encoded
 from understudy.errors import InputError, RunError
@@ -175,7 +175,9 @@ def with_totals(batches: list[Batch], current: Process) -> list[Batch]:
 def _valid(batch: Batch) -> torch.Tensor | None:
     if batch.mask is not None:
         return batch.mask.sum()
-    return torch.tensor(batch.targets.numel(), device=batch.targets.device) if batch.targets is not None else None
+    return (
+        torch.tensor(known(batch.targets).numel(), device=batch.targets.device) if batch.targets is not None else None
+    )
 
 
 def _average(counts: list[torch.Tensor | None], current: Process) -> torch.Tensor | None:

@@ -99,7 +99,9 @@ class Journal:
         if self._process.is_main:
             with kept_randomness():
                 task = self._distiller.task
-                judged = judge({"model": model}, self._val, task, device=self._process.device)
+                # Where nobody knows the true answers, those of the teacher are what the student is to give.
+                reference = None if task.labelled else self._distiller.teacher
+                judged = judge({"model": model}, self._val, task, reference=reference, device=self._process.device)
                 found = judged["model"].quality()
         found = self._process.told(found)
         headline = self._distiller.task.metric

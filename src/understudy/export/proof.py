@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from understudy.batch import Batch, tensors_of
+from understudy.batch import Batch, known, tensors_of
 from understudy.errors import InputError, RunError, UnderstudyError
 from understudy.export.operators import operators_of
 from understudy.measure.quality import Predictions, predict, quality
@@ -18,10 +18,12 @@ from understudy.runtimes import open_model, runtimes_for
 from understudy.sources.forward import each_tensor, resized
 from understudy.spec import Spec
 from understudy.tasks.task import Task
-from understudy.teachers.converted import disagreement
+from understudy.teachers.converted import disagreement, far_apart
 
 FLOAT_TOLERANCE = 1e-4
 """How far a logit of a float file may be from PyTorch's, in units of the logits' spread."""
+INT8_DISTANCE = 0.1
+"""How far a number of an int8 file may be from PyTorch's, in units of the numbers' spread, before it is another one."""
 INT8_TOLERANCE = 0.01
 """Which part of the predictions of an int8 file may be others than PyTorch's."""
 
@@ -34,7 +36,8 @@ class RuntimeProof(Spec):
     difference: float
     """The farthest logit from PyTorch's, in units of the logits' spread."""
     changed: float
-    """The part of the samples of which the likeliest class is another one."""
+    """The part of the samples of which the likeliest class is another one, or a number is farther away than a tenth of
+    its spread, or a vector than a tenth of the vectors' spread."""
     shapes: tuple[tuple[int, ...], ...]
     """Shapes of the first input that were tried, batch first; each answered as PyTorch does."""
     quality: dict[str, float] | None = None
@@ -167,10 +170,17 @@ def _compared(
     return RuntimeProof(
         runtime=runtime,
         difference=disagreement(ours, theirs),
-        changed=float((ours.argmax(-1) != theirs.argmax(-1)).float().mean()),
+        changed=_changed(ours, theirs, task),
         shapes=tuple(shapes),
         quality=_quality(received, task),
     )
+
+
+def _changed(ours: Tensor, theirs: Tensor, task: Task) -> float:
+    """The part of the positions whose likeliest class is another one; or whose numbers are far from the network's."""
+    if task.answers == "classes":
+        return float((ours.argmax(-1) != theirs.argmax(-1)).float().mean())
+    return far_apart(ours, theirs, by=INT8_DISTANCE)
 
 
 def _answer(model: nn.Module, inputs: Any, task: Task) -> Tensor:
@@ -194,7 +204,7 @@ def _shape(inputs: Any) -> tuple[int, ...]:
 
 
 def _quality(predictions: Predictions, task: Task) -> dict[str, float] | None:
-    return quality(predictions, task) if bool((predictions.targets >= 0).any()) else None
+    return quality(predictions, task) if bool(known(predictions.targets).any()) else None
 
 
 def _beyond(runtime: str, measure: str, figure: float, bound: float) -> str:

@@ -1,5 +1,6 @@
 """Pure tensor maths: no classes, no configuration, no I/O. Arguments always go (student, teacher)."""
 
+from understudy.functional.association import pearson_correlation, spearman_correlation
 from understudy.functional.attention_masks import masked_feature_loss
 from understudy.functional.balancing import gradient_norm_weights
 from understudy.functional.class_attention import class_activation_maps, class_attention_loss
@@ -22,6 +23,7 @@ from understudy.functional.divergences import (
     total_variation_loss,
 )
 from understudy.functional.drawn_classes import drawn_target_loss
+from understudy.functional.embeddings import nearest_agreement, similarity_agreement
 from understudy.functional.exits import early_exit_loss
 from understudy.functional.factorisation import (
     mode_spectrum,
@@ -57,6 +59,7 @@ from understudy.functional.relations import (
     probabilistic_transfer_loss,
     relational_angle_loss,
     relational_distance_loss,
+    similarity_margin_loss,
     similarity_preserving_loss,
 )
 from understudy.functional.review import hierarchical_context_loss
@@ -113,12 +116,14 @@ __all__ = [
     "mixed_cross_entropy_loss",
     "mode_spectrum",
     "multilevel_logit_loss",
+    "nearest_agreement",
     "neuron_selectivity_loss",
     "normalised_kd_loss",
     "overhaul_loss",
     "patch_manifold_loss",
     "patient_loss",
     "pearson_channel_loss",
+    "pearson_correlation",
     "probabilistic_transfer_loss",
     "rank_for_energy",
     "regression_loss",
@@ -127,9 +132,12 @@ __all__ = [
     "reverse_kl_loss",
     "self_relation_loss",
     "sigmoid_target_loss",
+    "similarity_agreement",
+    "similarity_margin_loss",
     "similarity_preserving_loss",
     "skew_kl_loss",
     "soft_target_loss",
+    "spearman_correlation",
     "statistics_gap",
     "svd_factors",
     "tail_logit",

@@ -235,6 +235,45 @@ def embedding_similarity_loss(
     return _off_diagonal(student - teacher).square().sum() / max(count * (count - 1), 1)
 
 
+def similarity_margin_loss(
+    student_feature: Float[Tensor, "batch student_channels"],
+    teacher_feature: Float[Tensor, "batch teacher_channels"],
+) -> Float[Tensor, ""]:
+    r"""Mean squared difference of the margins between two cosines with the same sample.
+
+    .. math:: \frac{1}{n (n - 1) (n - 2)} \sum_{i \ne j \ne k \ne i} (d_{ij} - d_{ik})^2
+        = \frac{2}{n (n - 2)} \sum_{i \ne j} (d_{ij} - \bar d_i)^2, \quad d_{ij} = \cos(s_i, s_j) - \cos(t_i, t_j)
+
+    :math:`\bar d_i` is the mean over :math:`j \ne i`. The right-hand side is computed: n² terms in place of n³ triples.
+    A sample of zeros has cosine 0 with all, and no gradient.
+
+    Args:
+        student_feature: (batch, channels); the gradient goes here.
+        teacher_feature: (batch, channels); a constant of the loss, which gives it no gradient.
+
+    Returns:
+        A scalar, in float32 or better.
+
+    Scale:
+        0 where the cosines of each sample differ by a constant, and for fewer than three samples; at most 16; without
+        unit.
+
+    Example:
+        >>> points = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # cosines 1, 0, 0
+        >>> similarity_margin_loss(points, torch.ones(3, 4))  # margins 1, 1 and 0, where the teacher has none
+        tensor(0.6667)
+
+    References:
+        Hofstätter et al.: Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge Distillation,
+        2020 (arXiv:2010.02666), for margins; here of all triples of a batch.
+    """
+    count = len(student_feature)
+    student, teacher = (_cosines(feature) for feature in (student_feature, teacher_feature.detach()))
+    difference = _off_diagonal(student - teacher)
+    deviation = difference - difference.sum(1, keepdim=True) / max(count - 1, 1)
+    return 2.0 * deviation.square().sum() / max(count * (count - 2), 1)
+
+
 def _relative_distances(feature: Tensor) -> Tensor:
     feature = precise(feature)
     distances = torch.cdist(feature, feature, compute_mode="donot_use_mm_for_euclid_dist")  # exact for near samples

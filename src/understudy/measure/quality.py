@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING, Any, final
 import torch
 from torch import Tensor, nn
 
-from understudy.batch import IGNORE_INDEX, Batch
+from understudy.batch import IGNORE_INDEX, Batch, known, unknown
 from understudy.errors import InputError
+from understudy.functional.association import spearman_correlation
 from understudy.functional.divergences import kl_divergence
-from understudy.knowledge import Knowledge
+from understudy.knowledge import Answers, Knowledge
+from understudy.measure.answered import Answered, ClassesAnswered, NumbersAnswered
 from understudy.sources.forward import device_of, evaluating
 
 if TYPE_CHECKING:  # a task brings torchmetrics, which the process that measures memory can do without
     from torchmetrics import MetricCollection
 
     from understudy.tasks.task import Task
+    from understudy.teachers import Teacher
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Predictions:
 
     Attributes:
         logits: (positions, classes) float32; a position is a sample, or a place in one that counts.
-        targets: (positions,) int64, ``IGNORE_INDEX`` where there is no label.
+        targets: (positions,) int64, ``IGNORE_INDEX`` where there is no label; or float32 (positions, numbers), NaN
+            where nobody knows them.
         ids: (positions,) int64, the sample of each position; None when the loader gave no ids.
     """
 
@@ -57,7 +61,7 @@ def predict(
     place = device_of(model) if device is None else torch.device(device)
     # Not inference_mode: a model that keeps a tensor (a table of positions, say) could not be trained afterwards.
     with evaluating(model), torch.no_grad():
-        parts = [_answered(model, task.batch(raw).to(place), task) for raw in loader]
+        parts = [_answered(task.observe(model, batch), batch, task) for batch in _moved(loader, task, place)]
     if not parts:
         raise InputError("expected at least one batch to predict on, the loader is empty")
     known = [part.ids for part in parts if part.ids is not None]
@@ -69,7 +73,7 @@ def predict(
 
 
 def quality(predictions: Predictions, task: Task) -> dict[str, float]:
-    """The task's metrics over what is labelled, with the number of ``samples`` and of ``errors`` among them.
+    """The task's metrics over what is labelled, with the number of ``samples``, and of classes that of ``errors``.
 
     Args:
         predictions: of one model.
@@ -89,6 +93,7 @@ def judge(
     task: Task,
     *,
     teachers: Mapping[str, str] | None = None,
+    reference: Teacher | None = None,
     device: torch.device | str | None = None,
 ) -> dict[str, Tally]:
     """Run models over a split, a batch of all of them after the other, so that no more is held than a batch's answers.
@@ -98,6 +103,7 @@ def judge(
         loader: batches, raw or ready.
         task: how the models are called, and what is measured.
         teachers: of some models the one whose answers theirs are compared with, by name.
+        reference: the teacher of all others.
         device: where the batches go; None: where the first model is.
 
     Returns:
@@ -111,12 +117,12 @@ def judge(
     with ExitStack() as stack, torch.no_grad():
         for model in models.values():
             stack.enter_context(evaluating(model))
-        for raw in loader:
-            batch = task.batch(raw).to(place)
-            answers = {name: _answered(model, batch, task) for name, model in models.items()}
+        for batch in _moved(loader, task, place):
+            answers = {name: _answered(task.observe(model, batch), batch, task) for name, model in models.items()}
+            told = None if reference is None else _answered(reference.observe(batch), batch, task)
             for name, tally in tallies.items():
                 teacher = (teachers or {}).get(name)
-                tally.add(answers[name], None if teacher is None else answers[teacher])
+                tally.add(answers[name], told if teacher is None else answers[teacher])
     if not any(tally.positions for tally in tallies.values()):
         raise InputError("expected at least one batch to predict on, the loader is empty")
     return tallies
@@ -127,15 +133,14 @@ class Tally:
     """What there is to say of a model's answers, counted up batch by batch; of each position little is kept.
 
     Args:
-        task: names the metrics.
+        task: names the metrics. Where it has no true answers, those of the teacher stand in for them.
     """
 
     def __init__(self, task: Task) -> None:
         self._task = task
         self._metrics: MetricCollection | None = None
-        self._compared: dict[str, float] = {}
-        self._errors = self._labelled = self.positions = 0
-        self._parts: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
+        self._seen: _Classes | _Numbers = _Classes() if task.answers == "classes" else _Numbers(task.answers)
+        self.labelled = self.positions = 0
 
     def add(self, answers: Predictions, teacher: Predictions | None = None) -> None:
         """Count a batch.
@@ -147,71 +152,104 @@ class Tally:
         Raises:
             InputError: when a label is not one of the classes, or the two answered other samples or classes.
         """
+        teacher = None if teacher is None else _aligned(teacher, answers)
+        if teacher is not None and not self._task.labelled:
+            answers = replace(answers, targets=teacher.logits)
         logits, targets = _labelled(answers)
         if self._metrics is None:
             self._metrics = self._task.metrics(logits.shape[-1])
             for metric in self._metrics.values():
                 metric.distributed_available_fn = _alone
         self._task.count(self._metrics, answers.logits, answers.targets)
-        sure, best = answers.logits.softmax(-1).max(-1)
-        self._errors += int((logits.argmax(-1) != targets).sum())
-        self._labelled += len(targets)
+        self.labelled += len(targets)
         self.positions += len(answers)
+        self._seen.add(answers, teacher)
+
+    def quality(self) -> dict[str, float]:
+        """The task's metrics over what is labelled, with the number of ``samples``, and of classes that of ``errors``.
+
+        Raises:
+            InputError: when nothing is labelled.
+        """
+        if self._metrics is None or not self.labelled:
+            what = "a label" if self._task.labelled else "an answer of a teacher to be compared with"
+            raise InputError(
+                f"none of the {self.positions} samples has {what}; expected a labelled split to measure on"
+            )
+        values = {name: float(value) for name, value in self._metrics.compute().items()}
+        return {**values, **self._seen.counts(), "samples": float(self.labelled)}
+
+    def agreement(self) -> dict[str, float]:
+        """As :func:`agreement`, over all batches; nothing without a teacher."""
+        return self._seen.agreement()
+
+    def answers(self) -> Answered:
+        """The likeliest class of each position, or its numbers."""
+        return self._seen.answers()
+
+
+class _Classes:
+    """Likeliest classes, and how far they are a teacher's."""
+
+    def __init__(self) -> None:
+        self._errors = 0
+        self._compared: dict[str, float] = {}
+        self._parts: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
+
+    def add(self, answers: Predictions, teacher: Predictions | None) -> None:
+        sure, best = answers.logits.softmax(-1).max(-1)
+        wrong = answers.logits.argmax(-1) != answers.targets
+        self._errors += int((wrong & known(answers.targets)).sum())
         self._parts.append((best, sure, answers.targets, answers.ids))
         if teacher is not None:
             for name, value in agreement(answers, teacher).items():
                 self._compared[name] = self._compared.get(name, 0.0) + value * len(answers)
 
-    def quality(self) -> dict[str, float]:
-        """The task's metrics over what is labelled, with the number of ``samples`` and of ``errors`` among them.
-
-        Raises:
-            InputError: when nothing is labelled.
-        """
-        if self._metrics is None or not self._labelled:
-            raise InputError(
-                f"none of the {self.positions} samples has a label; expected a labelled split to measure on"
-            )
-        values = {name: float(value) for name, value in self._metrics.compute().items()}
-        return {**values, "errors": float(self._errors), "samples": float(self._labelled)}
+    def counts(self) -> dict[str, float]:
+        return {"errors": float(self._errors)}
 
     def agreement(self) -> dict[str, float]:
-        """As :func:`agreement`, over all batches; nothing without a teacher."""
-        return {name: total / self.positions for name, total in self._compared.items()}
+        positions = sum(len(best) for best, *_ in self._parts)
+        return {name: total / positions for name, total in self._compared.items()}
 
-    def answers(self) -> Answered:
-        """The likeliest class of each position."""
+    def answers(self) -> ClassesAnswered:
         best, sure, targets, ids = zip(*self._parts, strict=True)
-        known = [each for each in ids if each is not None]
-        return Answered(
-            best=torch.cat(best),
-            probability=torch.cat(sure),
-            targets=torch.cat(targets),
-            ids=torch.cat(known) if len(known) == len(ids) else None,
+        return ClassesAnswered(torch.cat(best), torch.cat(sure), torch.cat(targets), _all_ids(ids))
+
+
+class _Numbers:
+    """Numbers or vectors, and how far numbers are a teacher's."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._named = answers == "numbers"
+        self._parts: list[Predictions] = []
+        self._teacher: list[Tensor] = []
+
+    def add(self, answers: Predictions, teacher: Predictions | None) -> None:
+        self._parts.append(answers)
+        if teacher is not None and self._named:
+            self._teacher.append(teacher.logits)
+
+    def counts(self) -> dict[str, float]:
+        return {}
+
+    def agreement(self) -> dict[str, float]:
+        if not self._teacher:
+            return {}
+        return number_agreement(torch.cat([part.logits for part in self._parts]), torch.cat(self._teacher))
+
+    def answers(self) -> NumbersAnswered:
+        return NumbersAnswered(
+            numbers=torch.cat([part.logits for part in self._parts]),
+            targets=torch.cat([part.targets for part in self._parts]),
+            ids=_all_ids([part.ids for part in self._parts]),
+            named=self._named,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The likeliest class of each position, on the CPU.
-
-    Attributes:
-        best: int64 (positions,).
-        probability: float32 (positions,), how sure the model was.
-        targets: int64 (positions,), ``IGNORE_INDEX`` where there is no label.
-        ids: int64 (positions,), the sample of each; None when the loader gave no ids.
-    """
-
-    best: Tensor
-    probability: Tensor
-    targets: Tensor
-    ids: Tensor | None
-
-    def confusion(self, classes: int) -> list[list[int]]:
-        """How often each class (row) was taken for each class (column), over what is labelled."""
-        known = self.targets != IGNORE_INDEX
-        cells = torch.bincount(self.targets[known] * classes + self.best[known], minlength=classes * classes)
-        return cells.view(classes, classes).tolist()
+def _all_ids(parts: Sequence[Tensor | None]) -> Tensor | None:
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if len(there) == len(parts) else None
 
 
 def _alone() -> bool:
@@ -246,11 +284,37 @@ def agreement(student: Predictions, teacher: Predictions) -> dict[str, float]:
     return {"agreement": float(same.float().mean()), "kl_from_teacher": float(there), "kl_to_teacher": float(back)}
 
 
-def _answered(model: nn.Module, batch: Batch, task: Task) -> Predictions:
-    knowledge = task.observe(model, batch)
-    logits = knowledge.logits
+def number_agreement(student: Tensor, teacher: Tensor) -> dict[str, float]:
+    """How much a student answers the numbers that its teacher answers, labelled or not.
+
+    Args:
+        student: float (positions, numbers).
+        teacher: the same shape.
+
+    Returns:
+        ``rmse_to_teacher``, the root of the mean squared difference, and ``spearman_to_teacher``, the correlation of
+        the ranks, of several numbers its mean.
+
+    Raises:
+        InputError: for other numbers of numbers.
+    """
+    if student.shape != teacher.shape:
+        raise InputError(
+            f"the student answers {student.shape[-1]} numbers, the teacher {teacher.shape[-1]}; expected the same ones"
+        )
+    return {
+        "rmse_to_teacher": float((student - teacher).double().square().mean().sqrt()),
+        "spearman_to_teacher": float(spearman_correlation(student.T, teacher.T).mean()),
+    }
+
+
+def _answered(knowledge: Knowledge, batch: Batch, task: Task) -> Predictions:
+    logits = knowledge.dense
     positions = logits.shape[:-1]
-    targets = batch.targets if batch.targets is not None else torch.full(positions, IGNORE_INDEX, device=logits.device)
+    targets = batch.targets
+    if targets is None or not task.labelled:
+        classes = task.answers == "classes"
+        targets = torch.full(positions, IGNORE_INDEX, device=logits.device) if classes else unknown(logits[..., :1])
     counts = _counting(knowledge, batch)
     ids = batch.ids
     if ids is not None:
@@ -260,6 +324,10 @@ def _answered(model: nn.Module, batch: Batch, task: Task) -> Predictions:
         targets=_chosen(targets, counts).cpu(),
         ids=None if ids is None else _chosen(ids, counts).cpu(),
     )
+
+
+def _moved(loader: Iterable[Any], task: Task, place: torch.device) -> Iterator[Batch]:
+    return (task.batch(raw).to(place) for raw in loader)
 
 
 def _counting(knowledge: Knowledge, batch: Batch) -> Tensor | None:
@@ -273,8 +341,10 @@ def _chosen(values: Tensor, counts: Tensor | None) -> Tensor:
 
 
 def _labelled(predictions: Predictions) -> tuple[Tensor, Tensor]:
-    labelled = predictions.targets != IGNORE_INDEX
+    labelled = known(predictions.targets)
     logits, targets = predictions.logits[labelled], predictions.targets[labelled]
+    if targets.is_floating_point():
+        return logits, targets
     classes = logits.shape[-1]
     strange = targets[(targets < 0) | (targets >= classes)]
     if len(strange):
@@ -291,7 +361,7 @@ def _aligned(teacher: Predictions, student: Predictions) -> Predictions:
             f"the student answered {len(student)} samples, the teacher {len(teacher)}; expected the same samples"
         )
     if teacher.ids is None or student.ids is None:
-        if torch.equal(teacher.targets, student.targets):
+        if torch.equal(teacher.targets.nan_to_num(), student.targets.nan_to_num()):
             return teacher
         raise InputError(
             "the two predictions come without sample ids and with targets in different orders, so they cannot be "

@@ -45,9 +45,11 @@ from understudy.methods.review import Review as Review
 from understudy.methods.self_distillation import SelfDistillation as SelfDistillation
 from understudy.methods.self_relations import SelfRelations as SelfRelations
 from understudy.methods.sigmoid_targets import SigmoidTargets as SigmoidTargets
+from understudy.methods.similarity_margins import SimilarityMargins as SimilarityMargins
 from understudy.methods.similarity_preserving import SimilarityPreserving as SimilarityPreserving
 from understudy.methods.skew_kl import SkewKl as SkewKl
 from understudy.methods.soft_targets import SoftTargets as SoftTargets
+from understudy.methods.squared_error import SquaredError as SquaredError
 from understudy.methods.teacher_free import TeacherFree as TeacherFree
 from understudy.methods.total_variation import TotalVariation as TotalVariation
 from understudy.methods.variational import Variational as Variational

@@ -77,8 +77,9 @@ class AttentionMaps(FeatureMethod):
         refuse_other_tokens(shapes)
         problems = []
         for student, teacher in self.layers:
-            refuse_uncounted(shapes, shapes.student[student][-2:] if len(shapes.student[student]) == 4 else ())
-            problem = _misfit(shapes.student_logits[0], shapes.student[student], shapes.teacher[teacher])
+            size = shapes.of_student(student)
+            refuse_uncounted(shapes, size[-2:] if len(size) == 4 else ())
+            problem = _misfit(shapes.student_logits[0], size, shapes.of_teacher(teacher))
             problems += [f"{self.label} ({student!r} to {teacher!r}): {problem}"] if problem else []
         if problems:
             raise InputError("\n".join(problems))
@@ -96,7 +97,7 @@ class AttentionTerm(nn.Module):
         """The mean over what is real of each sample, and over the samples that count."""
         losses = []
         for path, other in self.method.layers:
-            own, answer = student.features[path], teacher.features[other]
+            own, answer = student.layer(path), teacher.layer(other)
             tokens, mask, total = tokens_of_samples(student, batch, own.shape[-1])
             losses.append(attention_map_loss(own, answer, tokens=tokens, mask=mask, total=total))
         return torch.stack(losses).sum()

@@ -13,7 +13,7 @@ from understudy.errors import InputError
 from understudy.feature_method import FeatureMethod, Form, compared
 from understudy.functional.class_attention import class_activation_maps, class_attention_loss
 from understudy.functional.geometry import precise
-from understudy.knowledge import Knowledge, LayerPairs, Shapes
+from understudy.knowledge import Answers, Knowledge, LayerPairs, Shapes
 from understudy.objective import Method
 
 
@@ -43,6 +43,7 @@ class ClassAttention(FeatureMethod):
         "Guo, Yan, Li, Lin: Class Attention Transfer Based Knowledge Distillation, CVPR 2023 (arXiv:2304.12777)"
     )
     compares_logits: ClassVar[bool] = True
+    answers: ClassVar[tuple[Answers, ...]] = ("classes",)
     pairing: ClassVar[Literal["stages", "last", "penultimate"]] = "last"
     form: ClassVar[Form] = "map"
 

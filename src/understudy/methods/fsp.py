@@ -59,7 +59,7 @@ class Fsp(FeatureMethod):
         problems, adapters = [], []
         for student, teacher in pairs:
             try:
-                own, other = _channels(shapes.student[student]), _channels(shapes.teacher[teacher])
+                own, other = _channels(shapes.of_student(student)), _channels(shapes.of_teacher(teacher))
                 adapters.append(nn.Conv2d(own, other, kernel_size=1, bias=False) if own != other else nn.Identity())
             except InputError as error:
                 problems.append(f"{self.label} ({student!r} to {teacher!r}): {error}")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from understudy.batch import Batch
 from understudy.functional.divergences import logit_mse_loss
-from understudy.knowledge import Knowledge
+from understudy.knowledge import Answers, Knowledge
 from understudy.objective import Method
 
 
@@ -29,6 +29,7 @@ class LogitMse(Method):
     """
 
     paper: ClassVar[str] = "Ba, Caruana: Do Deep Nets Really Need to be Deep?, NIPS 2014 (arXiv:1312.6184)"
+    answers: ClassVar[tuple[Answers, ...]] = ("classes", "numbers", "vectors")
 
     kind: Literal["logit_mse"] = "logit_mse"
     centred: bool = False

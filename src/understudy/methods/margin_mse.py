@@ -8,7 +8,7 @@ from torch import Tensor
 
 from understudy.batch import Batch
 from understudy.functional.rankings import margin_mse_loss
-from understudy.knowledge import Knowledge
+from understudy.knowledge import Answers, Knowledge
 from understudy.objective import Method
 
 
@@ -21,8 +21,9 @@ class MarginMse(Method):
     The last dimension of the logits is the list of candidates of a query, or the classes. The paper has one relevant
     and one irrelevant passage for each query, K = 2; here all ordered pairs of a list count, and no label is read.
     Over all pairs it is by algebra 2 K / (K - 1) times ``LogitMse(centred=True)``, so that for one K the two differ
-    in their weight only. Scale: the mean over pairs and positions, in the squared unit of the scores; 0 at equality,
-    also up to a constant per position, and for a single candidate. The gradient goes to the student only.
+    in their weight only. For embeddings, whose margins are between cosines, see ``similarity_margins``.
+    Scale: the mean over pairs and positions, in the squared unit of the scores; 0 at equality, also up to a constant
+    per position, and for a single candidate. The gradient goes to the student only.
 
     Example:
         >>> MarginMse()
@@ -33,6 +34,7 @@ class MarginMse(Method):
         "Hofstätter, Althammer, Schröder, Sertkan, Hanbury: Improving Efficient Neural Ranking Models with "
         "Cross-Architecture Knowledge Distillation, 2020 (arXiv:2010.02666)"
     )
+    answers: ClassVar[tuple[Answers, ...]] = ("classes", "numbers")
 
     kind: Literal["margin_mse"] = "margin_mse"
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from understudy.batch import Batch
 from understudy.functional.regression import regression_loss
-from understudy.knowledge import Knowledge
+from understudy.knowledge import Answers, Knowledge
 from understudy.objective import Method
 
 
@@ -35,6 +35,7 @@ class Regression(Method):
     paper: ClassVar[str] = (
         "Saputra et al.: Distilling Knowledge From a Deep Pose Regressor Network, ICCV 2019 (arXiv:1908.00858)"
     )
+    answers: ClassVar[tuple[Answers, ...]] = ("classes", "numbers", "vectors")
 
     kind: Literal["regression"] = "regression"
     norm: Literal["huber", "l1", "l2"] = "huber"

@@ -146,7 +146,7 @@ def harm(
         student["last_metric"],
         control["last_metric"],
         metric=context.task.metric,
-        samples=len(context.data.validation),
+        samples=len(context.data.validation) if context.task.answers == "classes" else None,
         terms=[term.label for term in terms if term.distils],
         lower_is_better=context.task.lower_is_better,
     )

@@ -81,9 +81,13 @@ class Stored(Elsewhere):
         """The recording, if it is of these data."""
         recording = Recording(Path(self.path).expanduser())
         manifest, data = recording.manifest, context.data
-        classes = context.task.answers(data.classes)
+        classes = context.task.choices(data.classes)
         now = manifest.model_copy(
-            update={"data": data.fingerprint, "classes": classes, "input_shape": data.train.shape}
+            update={
+                "data": data.fingerprint,
+                "classes": classes or manifest.classes,
+                "input_shape": data.train.shape,
+            }
         )
         different = manifest.differences(now)
         if different:
@@ -116,7 +120,7 @@ class Table(Elsewhere):
 
     def teacher(self, context: Context) -> Told:
         """The table, if it is about these classes."""
-        if context.task.answers(context.data.classes) != context.data.classes:
+        if context.task.choices(context.data.classes) != context.data.classes:
             raise InputError(
                 f"a table of answers tells one class of each sample, and in task {context.task.kind} a sample has "
                 "several labels; let a model or a recording teach"
@@ -170,8 +174,8 @@ class Onnx(Elsewhere):
         )
         samples = next(iter(Loader(context.data.validation, batch_size=2, shuffle=False)))
         classes = teacher.observe(context.task.batch(samples)).logits.shape[-1]
-        expected = len(context.task.answers(context.data.classes))
-        if classes != expected:
+        expected = len(context.task.choices(context.data.classes))
+        if expected and classes != expected:
             raise InputError(
                 f"{self.path} has {classes} classes and the data {expected}; expected the same "
                 "classes in the same order"

@@ -223,8 +223,10 @@ def train_loader(context: Context, split: Split, training: Training, shown: Show
 def evaluation_loader(context: Context, split: str) -> Loader:
     """The whole of ``validation`` or ``test`` in order, on every process."""
     samples: Split = getattr(context.data, split)
-    answered = samples.targets[:1].numel() * len(context.task.answers(samples.classes))
-    size = max(1, min(EVALUATION_BATCH, _MOST_LOGITS // answered)) if samples.targets.ndim > 1 else EVALUATION_BATCH
+    answered = samples.targets[:1].numel() * len(context.task.choices(samples.classes))
+    size = EVALUATION_BATCH
+    if samples.targets.ndim > 1 and not samples.targets.is_floating_point():  # with logits of their own
+        size = max(1, min(size, _MOST_LOGITS // answered))
     return Loader(samples, batch_size=size, shuffle=False)
 
 

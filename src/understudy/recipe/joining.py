@@ -222,6 +222,8 @@ class _Bench:
 
     @property
     def _example(self) -> Batch:
+        if self.task.answers != "classes":
+            return Batch(self.inputs, torch.full((2, max(1, len(self.classes))), float("nan")))
         positions = self.task.predicted(self.inputs).shape if isinstance(self.task, LanguageModel) else (2,)
         return Batch(self.inputs, torch.full(positions, IGNORE_INDEX))
 

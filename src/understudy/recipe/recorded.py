@@ -11,15 +11,17 @@ from understudy.pipeline.stages import Distill, Record
 from understudy.pipeline.teaching import teacher_names
 from understudy.recipe.problems import KeyPath
 from understudy.sources.splits import Subset
+from understudy.tasks import Task
 from understudy.views import Views
 
 
-def unfit_recordings(stages: Sequence[Stage], seeds: Sequence[int]) -> list[tuple[KeyPath, str]]:
+def unfit_recordings(stages: Sequence[Stage], seeds: Sequence[int], task: Task) -> list[tuple[KeyPath, str]]:
     """All that students ask of `record` stages and these do not keep, each with its path and what to do.
 
     Args:
         stages: of the recipe, in their order.
         seeds: of the recipe.
+        task: of the recipe; says whether `auto` means layers that have to be looked for.
     """
     records: dict[str, Record] = {}
     problems: list[tuple[KeyPath, str]] = []
@@ -30,7 +32,7 @@ def unfit_recordings(stages: Sequence[Stage], seeds: Sequence[int]) -> list[tupl
             asked = {name: records[name] for name in teacher_names(stage.teacher) if name in records}
             found = [
                 *_alone(stage, asked),
-                *_terms(stage, asked),
+                *_terms(stage, asked, task),
                 *_shown(stage, asked),
                 *_samples(stage, asked, seeds),
             ]
@@ -60,24 +62,24 @@ def _alone(stage: Distill, asked: Mapping[str, Record]) -> Iterator[tuple[KeyPat
         )
 
 
-def _terms(stage: Distill, asked: Mapping[str, Record]) -> Iterator[tuple[KeyPath, str]]:
+def _terms(stage: Distill, asked: Mapping[str, Record], task: Task) -> Iterator[tuple[KeyPath, str]]:
     """Terms that need more than is kept."""
     single = len(teacher_names(stage.teacher)) == 1
     for number, term in enumerate(stage.objective):
         name = next(iter(asked), None) if single else term.teacher
         record = asked.get(name) if name is not None else None
         if record is not None and term.needs_teacher:
-            for problem in (*_layers(term, record), *_classes(term, record)):
+            for problem in (*_layers(term, record, task), *_classes(term, record)):
                 yield ("objective", number), problem
         if any(record.views is not None and record.views.mixes for record in asked.values()):
             for problem in Objective((term,)).unmixable:
                 yield ("objective", number), problem
 
 
-def _layers(term: Method, record: Record) -> Iterator[str]:
+def _layers(term: Method, record: Record, task: Task) -> Iterator[str]:
     kept = list(record.keep.layers)
     there = f"it keeps {listing(kept)}" if kept else "it keeps none"
-    if term.wants_pairs:
+    if term.wants_pairs and task.layer_pairs is None:
         yield (
             f"{term.label} looks for its layers in the teacher's network, and {record.name!r} holds answers only; name "
             f"the layers of both ({there}; `keep.layers` says which)"

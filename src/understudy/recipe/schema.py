@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, final
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
 
+from understudy.distiller import unfit_answers
 from understudy.objective import Objective
-from understudy.pipeline.stages import AnyStage, Distill, Stage, Train, Transfer
+from understudy.pipeline.stages import AnyStage, Deploy, Distill, Stage, Train, Transfer
 from understudy.recipe.problems import KeyPath
 from understudy.recipe.quantized import misused_quantized
 from understudy.recipe.recorded import unfit_recordings
@@ -49,9 +50,9 @@ class Recipe(Spec):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         problems = misplaced({("stages", index): stage for index, stage in enumerate(self.stages)})
-        problems += _unmixable(self.stages) + unfit_recordings(self.stages, self.seeds)
+        problems += _unmixable(self.stages) + unfit_recordings(self.stages, self.seeds, self.task)
         problems += misused_quantized(self.stages) + _without_texts(self.task, self.stages)
-        problems += _refused(self.task, self.stages)
+        problems += _refused(self.task, self.stages) + _about_other_answers(self.task, self.stages)
         doubles = [seed for seed, count in Counter(self.seeds).items() if count > 1]
         if doubles:
             problems.append((("seeds",), f"given twice: {', '.join(map(str, doubles))}; every seed counts once"))
@@ -86,6 +87,23 @@ def _refused(task: AnyTask, stages: tuple[Stage, ...]) -> list[tuple[KeyPath, st
         for number, term in enumerate(stage.objective or ())
         if (problem := task.refuses(term)) is not None
     ]
+
+
+def _about_other_answers(task: AnyTask, stages: tuple[Stage, ...]) -> list[tuple[KeyPath, str]]:
+    """Terms about classes where the answers are numbers, and the reverse; files that cannot be chosen by quality."""
+    found: list[tuple[KeyPath, str]] = [
+        (("stages", index, "objective", number), unfit_answers(term.label, task))
+        for index, stage in enumerate(stages)
+        if isinstance(stage, Train | Transfer | Distill)
+        for number, term in enumerate(stage.objective or ())
+        if task.answers not in term.answers
+    ]
+    if task.answers != "classes" and (task.lower_is_better or not task.labelled):
+        message = "chooses by how many points of the headline metric a file may lose, and this one has none; " + (
+            "set `metric: r2` or a correlation in `task`" if task.labelled else "leave it out, `export` proves files"
+        )
+        found += [(("stages", index), message) for index, stage in enumerate(stages) if isinstance(stage, Deploy)]
+    return found
 
 
 def _unmixable(stages: tuple[Stage, ...]) -> list[tuple[KeyPath, str]]:

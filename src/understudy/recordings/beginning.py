@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
-from understudy.batch import IGNORE_INDEX
+from understudy.batch import contradicting
 from understudy.errors import InputError, RunError
 from understudy.files import clear_temporaries
 from understudy.recordings.again import how_to_record
 from understudy.recordings.manifest import NAME, Manifest, Part, read_manifest, write_manifest
-from understudy.recordings.samples import Samples, read_samples, write_samples
+from understudy.recordings.samples import Samples, in_words, read_samples, write_samples
 
 
 def begin(folder: Path, manifest: Manifest, samples: Samples, *, extend: bool) -> None:
@@ -101,14 +101,14 @@ def _check_labels(old: Samples, new: Samples) -> None:
             f"the recorded samples have labels of shape {tuple(old.targets.shape)}, they are of shape "
             f"{tuple(new.targets.shape)} now; expected the same data. Record into another folder"
         )
-    differ = (now != old.targets) & (now != IGNORE_INDEX) & (old.targets != IGNORE_INDEX)
+    differ = contradicting(now, old.targets)
     other = differ & ~absent.view(-1, *[1] * (differ.ndim - 1))
     if other.any():
         place = tuple(other.nonzero()[0].tolist())
         raise InputError(
             f"{int(other.sum())} of {len(old)} recorded samples have another label now: sample "
-            f"{int(old.ids[place[0]])} had {int(old.targets[place])}, now {int(now[place])}. Expected the same data, "
-            "with the classes in the same order; record into another folder"
+            f"{int(old.ids[place[0]])} had {in_words(old.targets[place])}, now {in_words(now[place])}. Expected the "
+            "same data, with the classes in the same order; record into another folder"
         )
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from understudy.batch import IGNORE_INDEX
+from understudy.batch import known
 from understudy.errors import InputError
 from understudy.files import file_digest
 from understudy.knowledge import Knowledge
@@ -36,8 +36,9 @@ class SplitAnswers:
         views: in how many augmented views they were shown; 0: as they are.
         answers: how many rows could be read: one for each sample and view, in a whole recording.
         accuracy: fraction of the labelled rows whose likeliest class is the label, as they were shown; None without
-            a label, and for mixes of two samples.
-        entropy: mean over all rows, in nats. Beside ``top`` all other classes count as one; None without a row.
+            a label, for mixes of two samples, and for answers that are numbers.
+        entropy: mean over all rows, in nats. Beside ``top`` all other classes count as one; None without a row, and for
+            answers that are numbers.
         outside_top: mean probability of the classes that were not kept; None where all were.
         top1: how often each class was the likeliest, in the order of the manifest's classes.
     """
@@ -191,7 +192,7 @@ class _Tally:
 
     def of_part(self, targets: Tensor) -> None:
         self.samples += len(targets)
-        self.labelled += int((targets != IGNORE_INDEX).unsqueeze(-1).flatten(1).any(1).sum())
+        self.labelled += int(known(targets).unsqueeze(-1).flatten(1).any(1).sum())
 
     def read(self, shard: Shard, part: Part, targets: Tensor) -> None:
         """Count the rows of a shard that belong to a part."""
@@ -199,6 +200,9 @@ class _Tally:
             self._count(answer, targets[first : first + len(answer.logits)], mixed=part.views > 0)
 
     def _count(self, answer: Knowledge, labels: Tensor, *, mixed: bool) -> None:
+        self.answers += len(answer.logits)
+        if self.manifest.task is not None:
+            return  # numbers have no likeliest class
         classes, top = len(self.manifest.classes), answer.top
         if top is not None and top.drawn:
             entropy = -answer.logits.mean(-1)  # of draws, without bias
@@ -210,16 +214,15 @@ class _Tally:
             self.outside += float(shares[..., -1][_told(answer)].sum(dtype=torch.float64)) if top is not None else 0.0
         best = answer.logits.argmax(-1, keepdim=True)
         likeliest = (best if top is None else top.kept.gather(-1, best)).squeeze(-1)
-        self.answers += len(answer.logits)
         told = _told(answer)
         self.positions += int(told.sum())
         self.entropy += float(entropy[told].sum(dtype=torch.float64))
         counts = likeliest[told].bincount(minlength=classes)
         self.top1 = counts if not len(self.top1) else self.top1 + counts
         if likeliest.shape == labels.shape and not (mixed and self.manifest.views.mixes):
-            known = labels != IGNORE_INDEX
-            self.judged += int(known.sum())
-            self.right += int((likeliest[known] == labels[known]).sum())
+            there = known(labels)
+            self.judged += int(there.sum())
+            self.right += int((likeliest[there] == labels[there]).sum())
 
     def result(self) -> SplitAnswers:
         kept = self.manifest.keep.top is not None and self.positions > 0

@@ -52,8 +52,10 @@ class Manifest(Spec):
     """A digest of everything that the teacher's answers depend on beside its inputs."""
     runtime: str | None = None
     """What executed the teacher when the recording was begun. It is not compared: others only round differently."""
+    task: str | None = None
+    """The kind of problem that the teacher answers; None where its answers are about classes."""
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Names of the classes, in the order of the logits."""
+    """Names of the classes, in the order of the logits; or of the numbers, and of a vector their positions."""
     probabilities: bool = False
     """Whether the teacher told probabilities, so that the logits are their logarithms."""
     data: str | None = None

@@ -27,7 +27,8 @@ class Samples:
 
     Attributes:
         ids: int64 (N,), each once.
-        targets: int64 (N,), or (N, positions) where each has a label; ``IGNORE_INDEX`` where there is none.
+        targets: int64 (N,), or (N, positions) where each has a label; ``IGNORE_INDEX`` where there is none. Of numbers
+            float32 (N, numbers), NaN where nobody knows them.
     """
 
     ids: Tensor
@@ -79,6 +80,15 @@ class Samples:
         return ordered, order
 
 
+def in_words(target: Tensor) -> str:
+    """What is true of a sample, or of a place in one: the index of a class, or numbers.
+
+    Args:
+        target: int64 (), or float (numbers,).
+    """
+    return ", ".join(f"{value:g}" for value in target.flatten().tolist())
+
+
 def write_samples(folder: Path, samples: Samples) -> str:
     """Write them, and give the file's name.
 
@@ -120,7 +130,7 @@ def read_samples(path: Path, count: int) -> Samples:
             f"{path} holds ids {tuple(ids.shape)} {ids.dtype} and targets {tuple(targets.shape)}; expected int64, "
             f"({count},), as the manifest says"
         )
-    samples = Samples(ids, targets.long())
+    samples = Samples(ids, targets if targets.is_floating_point() else targets.long())
     if len(double := samples.double()):
         times = int((ids == double[0]).sum())
         raise InputError(

@@ -165,6 +165,15 @@ def _teacher_notes(comparison: Comparison, student: Row) -> list[str]:
 
 def _gain_notes(comparison: Comparison) -> list[str]:
     result = comparison.gain
+    if (
+        result is None
+        and comparison.teacher_quality is not None
+        and metric_of(comparison.teacher_quality.metric).by_teacher
+    ):
+        return [
+            f"the numbers of {comparison.student!r} say how near it comes to its teacher, not what that was worth: "
+            "nobody knows the true answers, so that there is no control"
+        ]
     if result is None:
         return [f"{comparison.student!r} has no control (the same model trained without the teacher) to compare with"]
     if result.ci95 is None:

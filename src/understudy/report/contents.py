@@ -17,15 +17,16 @@ from understudy.report.wording import (
     size,
 )
 
-_AGAINST_TEACHER = ("agreement", "kl_from_teacher")
+_AGAINST_TEACHER = ("agreement", "kl_from_teacher", "rmse_to_teacher", "spearman_to_teacher")
+_BESIDE = ("agreement", "spearman_to_teacher", "nearest", "nearest10")
+"""What the table shows beside the headline metric where it is known."""
 HEADERS = ("Parameters", "MACs", "Size", "Latency")
 
 
 def headline_metrics(report: Report) -> list[str]:
-    """The metrics that the table shows: the headline metric of each evaluation, and agreement where it is known."""
+    """The metrics that the table shows: the headline of each evaluation, and how far answers are the teacher's."""
     names = [evaluation.metric for run in report.runs for evaluation in run.evaluations]
-    if any("agreement" in row.metrics for row in report.rows):
-        names.append("agreement")
+    names += [name for name in _BESIDE if any(name in row.metrics for row in report.rows)]
     return list(dict.fromkeys(names))
 
 

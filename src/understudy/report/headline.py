@@ -41,6 +41,11 @@ def comparison_headline(
     size = _factor(smaller, "smaller", "bigger", "the same size")
     speed = _factor(faster, "faster", "slower", "as fast")
     measured = [part for part in (size, speed) if part]
+    if metric_of(metric).by_teacher:
+        beside = ", ".join(
+            [*measured, f"{metric_of(metric).label.lower()} {quality(metric, student.metrics[metric].mean)}"]
+        )
+        return f"{beside}; there are no labels that a control could learn from" if gain is None else beside
     if below_teacher is not None:
         beside = ", ".join([*measured, beside_teacher(metric, below_teacher.mean, below_teacher.interval)])
     else:

@@ -18,6 +18,10 @@ class Metric:
         unit: unit of a metric that is not a share.
         decimals: of a metric that is not a share; three significant digits when not given.
         lower_is_better: whether a smaller value is the better one; differences are then gains if the value fell.
+        noun: what a difference is one of, where that is not the name in small letters.
+        digits: significant ones of a difference, of a metric whose size nobody knows; as of a share when not given.
+        by_teacher: whether the teacher's answers are its measure, as nobody knows the true ones: the teacher's own is
+            the best there is, and there are no labels to train a control on.
     """
 
     label: str
@@ -25,6 +29,9 @@ class Metric:
     unit: str = ""
     lower_is_better: bool = False
     decimals: int | None = None
+    noun: str = ""
+    digits: int | None = None
+    by_teacher: bool = False
 
 
 METRICS = {
@@ -39,6 +46,17 @@ METRICS = {
     "calibration_error": Metric("Calibration error", fraction=True, lower_is_better=True),
     "bits": Metric("Bits per token", unit="bits", lower_is_better=True, decimals=3),
     "perplexity": Metric("Perplexity", lower_is_better=True),
+    "rmse": Metric("RMSE", lower_is_better=True, noun="RMSE", digits=3),
+    "mse": Metric("MSE", lower_is_better=True, noun="MSE", digits=3),
+    "mae": Metric("MAE", lower_is_better=True, noun="MAE", digits=3),
+    "pearson": Metric("Correlation", decimals=3),
+    "spearman": Metric("Rank correlation", decimals=3),
+    "r2": Metric("R²", decimals=3, noun="R²"),
+    "rmse_to_teacher": Metric("RMSE to teacher", lower_is_better=True, digits=3),
+    "spearman_to_teacher": Metric("Rank correlation with teacher", decimals=3),
+    "similarity": Metric("Similarity correlation with teacher", decimals=3, by_teacher=True),
+    "nearest": Metric("Teacher's nearest is nearest", fraction=True, by_teacher=True),
+    "nearest10": Metric("Teacher's nearest among 10", fraction=True, by_teacher=True),
     "agreement": Metric("Agreement with teacher", fraction=True),
     "kl_from_teacher": Metric("KL from teacher", unit="nats", lower_is_better=True),
     "kl_to_teacher": Metric("KL to teacher", unit="nats", lower_is_better=True),
@@ -82,7 +100,7 @@ def unit(name: str, value: float) -> str:
     metric = metric_of(name)
     if metric.fraction:
         return "point" if f"{abs(100 * value):.1f}" == "1.0" else "points"
-    return metric.unit or metric.label.lower()
+    return metric.unit or metric.noun or metric.label.lower()
 
 
 def points(name: str, value: float, *, sign: bool = False, decimals: int | None = None) -> str:
@@ -90,6 +108,8 @@ def points(name: str, value: float, *, sign: bool = False, decimals: int | None 
     metric = metric_of(name)
     scaled = 100 * value if metric.fraction else value
     decimals = metric.decimals if metric.decimals is not None else decimals
+    if metric.digits is not None:
+        decimals = _digits(scaled)
     digits = _decimals(scaled) if decimals is None else decimals
     text = f"{scaled:+.{digits}f}" if sign else f"{scaled:.{digits}f}"
     return text.replace("-", "−") if float(text) != 0 else text.lstrip("+-")

@@ -21,7 +21,7 @@ from understudy.serving.batching import Batcher, QueueFullError
 from understudy.serving.bodies import Inbox, Part, parts_of
 from understudy.serving.limits import Limits
 from understudy.serving.metrics import CONTENT_TYPE, GONE, Meter
-from understudy.serving.predictor import Prediction
+from understudy.serving.predictor import Answer
 from understudy.serving.refusal import RefusedError
 from understudy.serving.samples import Piece, Sample, SampleForm
 
@@ -194,7 +194,7 @@ async def _read(service: Service, parts: list[Part]) -> list[Sample]:
 
 async def _answered(
     service: Service, request: Request, samples: list[Sample], top: int, deadline: float
-) -> list[Prediction]:
+) -> list[Answer]:
     """Wait for the model, until it has answered, the time is over, or the client is gone."""
     loop = asyncio.get_running_loop()
     try:

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import final
 
 from understudy.errors import RunError, UnderstudyError
 from understudy.serving.limits import Limits
-from understudy.serving.predictor import Prediction, Predictor
+from understudy.serving.predictor import Answer, Predictor
 from understudy.serving.samples import Sample
 
 
@@ -34,7 +34,7 @@ class _Waiting:
     sample: Sample
     top: int
     call: Call
-    answer: Future[Prediction] = field(default_factory=Future)
+    answer: Future[Answer] = field(default_factory=Future)
     since: float = field(default_factory=time.monotonic)
 
 
@@ -72,7 +72,7 @@ class Batcher:
         """Samples that wait."""
         return len(self._waiting)
 
-    def submit(self, samples: Sequence[Sample], *, top: int = 1, call: Call = _at_once) -> list[Future[Prediction]]:
+    def submit(self, samples: Sequence[Sample], *, top: int = 1, call: Call = _at_once) -> list[Future[Answer]]:
         """Put samples into the queue, all of them or none.
 
         Args:
@@ -115,7 +115,7 @@ class Batcher:
             begun = time.monotonic()
             answers = predictor.each([item.sample for item in batch], top=max(item.top for item in batch))
             self._observe(len(batch), time.monotonic() - begun)
-            told: dict[Call, list[tuple[_Waiting, Prediction | UnderstudyError]]] = {}
+            told: dict[Call, list[tuple[_Waiting, Answer | UnderstudyError]]] = {}
             for item, answer in zip(batch, answers, strict=True):
                 told.setdefault(item.call, []).append((item, answer))
             for call, some in told.items():
@@ -145,9 +145,9 @@ class Batcher:
             self._changed.wait(left)
 
 
-def _tell(answers: list[tuple[_Waiting, Prediction | UnderstudyError]]) -> None:
+def _tell(answers: list[tuple[_Waiting, Answer | UnderstudyError]]) -> None:
     for item, answer in answers:
         if isinstance(answer, UnderstudyError):
             item.answer.set_exception(answer)
         else:
-            item.answer.set_result(replace(answer, top=answer.top[: item.top]))
+            item.answer.set_result(answer.first(item.top))

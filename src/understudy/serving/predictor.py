@@ -49,6 +49,10 @@ class Prediction:
         """Of that class, in [0, 1]."""
         return self.top[0][1]
 
+    def first(self, top: int) -> Prediction:
+        """The same with fewer classes."""
+        return Prediction(self.top[:top], self.labels)
+
     def as_json(self) -> dict[str, Any]:
         """``class`` and ``probability``, or the same of all ``labels``; and of the likeliest classes under ``top``."""
         top, labels = (
@@ -65,6 +69,38 @@ class Prediction:
         return _shares(self.labels) if self.labels else f"none (likeliest: {likeliest})"
 
 
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The numbers that a model answers to one sample, or the vector.
+
+    Attributes:
+        values: one or several.
+        names: of each; none of a vector.
+    """
+
+    values: tuple[float, ...]
+    names: tuple[str, ...]
+
+    def first(self, top: int) -> Numbers:  # noqa: ARG002 - all are told
+        """The same: no number is likelier than another."""
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        """``numbers`` by name, or the ``vector``."""
+        if not self.names:
+            return {"vector": list(self.values)}
+        return {"numbers": dict(zip(self.names, self.values, strict=True))}
+
+    def __str__(self) -> str:
+        if not self.names:
+            return f"[{', '.join(f'{value:.6g}' for value in self.values)}]"
+        return ", ".join(f"{name} {value:.6g}" for name, value in zip(self.names, self.values, strict=True))
+
+
+Answer = Prediction | Numbers
+"""What a model says about one sample."""
+
+
 @final
 class Predictor:
     """A network or an exported file that answers samples, one batch at a time, from any thread.
@@ -74,7 +110,8 @@ class Predictor:
         form: what a sample is.
         classes: their names, in the order of the model's outputs; numbers when not given.
         name: what to call the model.
-        task: the kind of problem, which says how the outputs are read; classification when not given.
+        task: the kind of problem that it was made for, which says whether it answers classes, numbers or a vector;
+            None: classes.
 
     Raises:
         InputError: when the model cannot be run on such samples, or has another number of outputs.
@@ -94,22 +131,25 @@ class Predictor:
         self._lock = threading.Lock()
         self._batch_size = model.batch_size if isinstance(model, DeployedModel) else None
         try:
-            outputs = self._probabilities([form.example()]).shape[-1]
+            outputs = self._answered([form.example()]).shape[-1]
         except Exception as error:  # a network of anybody's, or a runtime's own
             raise InputError(f"the model {name!r} cannot be run on a sample of {form}: {error}") from error
-        self.classes = tuple(classes) if classes is not None else tuple(map(str, range(outputs)))
-        if len(self.classes) != outputs:
+        self.classes: tuple[str, ...] = tuple(classes) if classes is not None else tuple(map(str, range(outputs)))
+        self.width = outputs
+        if self._task.answers == "vectors":
+            self.classes = ()
+        elif len(self.classes) != outputs:
             raise InputError(f"the model {name!r} has {outputs} outputs, but {len(self.classes)} classes are named")
 
-    def predict(self, samples: Sequence[Sample], *, top: int = 1) -> list[Prediction]:
+    def predict(self, samples: Sequence[Sample], *, top: int = 1) -> list[Answer]:
         """Answer samples, as ``form`` reads them; those of equal shapes, and texts, are computed together.
 
         Args:
             samples: any number.
-            top: how many classes to tell of each.
+            top: how many classes to tell of each; of numbers all are told.
 
         Returns:
-            One prediction for each sample, in order; probabilities are the softmax of the model's outputs, and where a
+            One answer for each sample, in order; probabilities are the softmax of the model's outputs, and where a
             sample has any number of labels the sigmoid of each.
 
         Raises:
@@ -120,15 +160,15 @@ class Predictor:
         for answer in answers:
             if isinstance(answer, UnderstudyError):
                 raise answer
-        return [answer for answer in answers if isinstance(answer, Prediction)]
+        return [answer for answer in answers if not isinstance(answer, UnderstudyError)]
 
-    def each(self, samples: Sequence[Sample], *, top: int = 1) -> list[Prediction | UnderstudyError]:
+    def each(self, samples: Sequence[Sample], *, top: int = 1) -> list[Answer | UnderstudyError]:
         """Answer samples like :meth:`predict`, but for those that cannot be answered give the error in their place.
 
         It is an :class:`InputError` where the sample is to blame and a :class:`RunError` where it may not be; what the
         network or the runtime said is its cause.
         """
-        found: dict[int, Prediction | UnderstudyError] = {}
+        found: dict[int, Answer | UnderstudyError] = {}
         groups: dict[Any, list[int]] = {}
         for place, sample in enumerate(samples):
             groups.setdefault(self.form.shapes(sample), []).append(place)
@@ -142,21 +182,31 @@ class Predictor:
         return {
             "understudy": __version__,
             "model": self.name,
-            "classes": list(self.classes),
+            **self._outputs(),
             "inputs": [_described(name, one) for name, one in zip(names, self.form.tensors, strict=True)],
             **_told_by(self.model),
         }
 
-    def _answers(self, samples: list[Sample], top: int) -> list[Prediction | UnderstudyError]:
+    def _outputs(self) -> dict[str, Any]:
+        """What it answers, as JSON."""
+        match self._task.answers:
+            case "numbers":
+                return {"numbers": list(self.classes)}
+            case "vectors":
+                return {"width": self.width}
+            case _:
+                return {"classes": list(self.classes)}
+
+    def _answers(self, samples: list[Sample], top: int) -> list[Answer | UnderstudyError]:
         try:
-            return self._told(self._probabilities(samples), top)
+            return self._told(self._answered(samples), top)
         except Exception as error:  # a network of anybody's, or a runtime's own
             if len(samples) > 1:
                 return [answer for sample in samples for answer in self._answers([sample], top)]
             return [_failure(error)]
 
-    def _probabilities(self, samples: list[Sample]) -> Tensor:
-        """(samples, classes) float64 on the CPU."""
+    def _answered(self, samples: list[Sample]) -> Tensor:
+        """Probabilities, or numbers, of each sample: (samples, classes) float64 on the CPU."""
         size = self._batch_size or len(samples)
         with self._lock, torch.inference_mode():
             parts = []
@@ -166,22 +216,27 @@ class Predictor:
                 parts.append(self._task.observe(self.model, batch).logits[: len(some)].float().cpu())
         logits = torch.cat(parts)
         finite = torch.isfinite(logits).flatten(1).all(1, keepdim=True)
-        return self._task.probabilities(logits.double()).where(finite, torch.nan)
+        told = self._task.probabilities(logits.double()) if self._task.answers == "classes" else logits.double()
+        return told.where(finite, torch.nan)
 
-    def _told(self, probabilities: Tensor, top: int) -> list[Prediction | UnderstudyError]:
+    def _told(self, outputs: Tensor, top: int) -> list[Answer | UnderstudyError]:
+        finite = outputs.isfinite().all(1).tolist()
+        found = self._likeliest(outputs, top) if self._task.answers == "classes" else self._numbers(outputs)
+        refused = InputError("the model's answer is not finite for this input")
+        return [answer if known else refused for known, answer in zip(finite, found, strict=True)]
+
+    def _likeliest(self, probabilities: Tensor, top: int) -> list[Prediction]:
         several, most = isinstance(self._task, MultiLabelClassification), max(1, min(top, len(self.classes)))
         shares, order = probabilities.sort(dim=1, descending=True, stable=True)
-        found: list[Prediction | UnderstudyError] = []
-        for known, likely, indices in zip(
-            probabilities.isfinite().all(1).tolist(), shares.tolist(), order.tolist(), strict=True
-        ):
-            if not known:
-                found.append(InputError("the model's answer is not finite for this input"))
-                continue
+        found = []
+        for likely, indices in zip(shares.tolist(), order.tolist(), strict=True):
             named = tuple((self.classes[index], share) for share, index in zip(likely, indices, strict=True))
             labels = tuple(each for each in named if each[1] > 0.5) if several else None
             found.append(Prediction(named[:most], labels))
         return found
+
+    def _numbers(self, values: Tensor) -> list[Numbers]:
+        return [Numbers(tuple(row), self.classes) for row in values.tolist()]
 
 
 def _shares(named: tuple[tuple[str, float], ...]) -> str:

@@ -33,7 +33,7 @@ def build_architecture(spec: ModelSpec, *, classes: int, inputs: Any, pretrained
 
     Args:
         spec: any source but an artifact.
-        classes: number of classes of the data.
+        classes: number of classes of the data, or of numbers; 0 where it gives a vector of any width.
         inputs: an example batch's inputs.
         pretrained: whether the weights that the spec names are loaded; False where others are put in afterwards.
 
@@ -86,7 +86,7 @@ def check_forward(model: nn.Module, inputs: Any, *, classes: int, what: str) -> 
             "size: and channels:"
         ) from error
     logits = _scores(output)
-    if logits is not None and logits.ndim == 2 and logits.shape[1] != classes:
+    if classes and logits is not None and logits.ndim == 2 and logits.shape[1] != classes:
         raise InputError(
             f"{what} gives {logits.shape[1]} scores per sample, the data have {classes} classes; make the two equal"
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 from understudy.errors import InputError, listing
 from understudy.sources.label_sets import LabelSets
 from understudy.sources.labels import Labels
+from understudy.sources.numbers import Numbers
 from understudy.tasks.task import Task
 
 _INPUTS = ("x", "inputs", "images", "image", "data", "features")
@@ -29,7 +30,7 @@ class Arrays:
     """The arrays of one split, as a source has them."""
 
     inputs: np.ndarray
-    labels: Labels | LabelSets
+    labels: Labels | LabelSets | Numbers
 
 
 def digits() -> dict[str, Arrays]:
@@ -48,7 +49,7 @@ def read_npz(path: Path, inputs: str | None, label: str | None, task: Task) -> d
         path: of the file; pickled objects in it are refused.
         inputs: what the arrays of inputs are called, without the name of the split; None: found.
         label: the same for the labels.
-        task: says whether each sample has one label, or a 0 or 1 for each label.
+        task: says whether these are classes, a 0 or 1 for each label, or numbers.
 
     Raises:
         InputError: when the file cannot be read or has no such arrays.
@@ -69,6 +70,8 @@ def read_npz(path: Path, inputs: str | None, label: str | None, task: Task) -> d
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} cannot be read as a NumPy archive: {error}") from error
+    if task.answers == "numbers":
+        return {split: Arrays(x, Numbers.of_array(split, y, label or "target")) for split, (x, y) in read.items()}
     of_array = LabelSets.of_array if task.kind == SEVERAL else Labels.of_array
     return {split: Arrays(x, of_array(split, y, classes)) for split, (x, y) in read.items()}
 

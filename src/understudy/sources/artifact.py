@@ -45,7 +45,7 @@ class LoadedArtifact:
         classes: names of the classes, in the order of the outputs.
         inputs: what one sample looks like.
         metadata: what the writer kept with it.
-        task: the kind of problem; None where the writer did not say it.
+        task: the kind of problem that it was made for; None where nobody said it.
     """
 
     module: nn.Module
@@ -86,9 +86,9 @@ def save_artifact(
         directory: made if it is not there; files of the same names are replaced.
         model: what was built from ``spec``, trained or not; wrappers are looked through.
         spec: where the model came from.
-        classes: names of the classes, in the order of the outputs.
+        classes: names of the classes, in the order of the outputs; or of the numbers, and none of a vector.
         inputs: an example batch's inputs (a tensor, or a tuple or mapping of them), or the shape of one float sample.
-        task: the kind of problem, which says how the outputs are read; classification when not given.
+        task: the kind of problem that it was made for, such as ``text_regression``; None: one of classes.
         metadata: any JSON to keep with it.
         edits: what was changed in the network after it was built, in this order; loading it changes it again.
         name: of the two files.
@@ -104,7 +104,7 @@ def save_artifact(
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(spec, ArtifactModel):
         origin = read_record(*locate_artifact(Path(spec.path)))
-        source, edits = origin.spec, (*origin.edits, *edits)
+        source, edits, task = origin.spec, (*origin.edits, *edits), task or origin.task
         architecture = origin.architecture.model_copy(update={"preprocess": None})  # it is in the record itself
     else:
         source, architecture = spec, portable(spec, unwrapped(model))
@@ -121,8 +121,8 @@ def save_artifact(
             spec=source,  # pyright: ignore[reportArgumentType] - every ModelSpec is one of AnyModel
             architecture=architecture,  # pyright: ignore[reportArgumentType]
             classes=tuple(classes),
-            inputs=input_shapes(inputs),
             task=task,
+            inputs=input_shapes(inputs),
             preprocess=preprocess,
             edits=tuple(edits),
             sha256=file_digest(weights),

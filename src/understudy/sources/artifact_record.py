@@ -49,11 +49,11 @@ class ArtifactRecord(Spec):
     architecture: AnyModel
     """How to build it again, without pretrained weights and without a network."""
     classes: tuple[str, ...]
-    """Names of the classes, in the order of the model's outputs."""
+    """Names of the classes, in the order of the model's outputs; or of the numbers, and none of a vector's."""
+    task: str | None = None
+    """The kind of problem that it was made for, which says what its outputs are; None: one of classes."""
     inputs: AnyInputShape
     """What one sample looks like."""
-    task: str | None = None
-    """The kind of problem, such as ``image_classification``; None where the writer did not say it."""
     preprocess: AnyPreprocess | None
     """What the model does to its inputs itself; the path of a tokenizer is that of a file beside this one."""
     edits: tuple[AnyEdit, ...] = ()

@@ -12,18 +12,28 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from understudy.batch import IGNORE_INDEX
 from understudy.errors import InputError, listing, nearest
 from understudy.sources.arrays import SEVERAL, as_inputs, digits, read_npz
 from understudy.sources.cache import content_digest
 from understudy.sources.images import Form, LazyImages
 from understudy.sources.label_sets import LabelSets, label_names, label_targets
-from understudy.sources.labels import Labels, class_names, targets
+from understudy.sources.labels import Labels, output_names, targets
+from understudy.sources.numbers import Numbers
 from understudy.sources.opening import local_path, open_splits
 from understudy.sources.pairs import noted, open_pairs, read_pairs
 from understudy.sources.prompt_columns import PromptColumns, find_prompts, read_prompts
 from understudy.sources.selection import chosen
-from understudy.sources.splits import Amount, Split, grouped
-from understudy.sources.tables import find_columns, read_inputs, read_label_sets, read_labels, read_texts
+from understudy.sources.splits import Amount, Split
+from understudy.sources.tables import (
+    Columns,
+    find_columns,
+    read_inputs,
+    read_label_sets,
+    read_labels,
+    read_numbers,
+    read_texts,
+)
 from understudy.sources.texts import Texts
 from understudy.sources.windows import RunningTokens, read_windows
 from understudy.spec import Spec
@@ -75,8 +85,8 @@ class DataSpec(Spec):
     """The column of inputs (images, texts, lists of numbers), several columns of numbers, or the two of pairs of texts;
     found when not given."""
     label: str | tuple[str, ...] | None = None
-    """The column of labels, found when not given. In task `multi_label_classification` a column of lists, or several
-    columns of 0 and 1, each called as its label."""
+    """The column of labels, found when not given; for a regression that of numbers, or several of them. In task
+    `multi_label_classification` a column of lists, or several columns of 0 and 1, each called as its label."""
     size: tuple[Side, Side] | None = None
     """(height, width) that images are resized to."""
     channels: Literal[1, 3] | None = None
@@ -105,7 +115,8 @@ class DataSet:
         train: to learn from.
         validation: to select on.
         test: to report on.
-        classes: names of the classes, in the order of the targets; of language models the tokens.
+        classes: names of the classes, in the order of the targets; of language models the tokens, of a regression the
+            numbers, and none where there are no true answers.
         fingerprint: a hash of all content and of which sample is in which split.
         tokens: what was made of texts for language models; None for all other data.
         notes: what was cut or left out, in words.
@@ -131,7 +142,7 @@ class _Source:
 @dataclass(frozen=True, slots=True)
 class _Part:
     inputs: Tensor | LazyImages | Texts
-    labels: Labels | LabelSets
+    labels: Labels | LabelSets | Numbers
     digest: str
 
 
@@ -173,14 +184,12 @@ def load_data(spec: DataSpec, *, task: Task, memory_bytes: int = MEMORY_BYTES) -
     return DataSet(train, validation, test, classes, _fingerprint(classes, digests, (train, validation, test)))
 
 
-def _names(splits: list[Labels | LabelSets], expected: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The names of the classes, or of the labels."""
+def _names(splits: list[Labels | LabelSets | Numbers], expected: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The names of the classes, the labels or the numbers."""
     sets = [labels for labels in splits if isinstance(labels, LabelSets)]
-    return (
-        label_names(sets, expected)
-        if sets
-        else class_names([each for each in splits if isinstance(each, Labels)], expected)
-    )
+    if sets:
+        return label_names(sets, expected)
+    return output_names([each for each in splits if not isinstance(each, LabelSets)], expected)
 
 
 def prompts_and_answers(spec: DataSpec, *, task: LanguageModel) -> dict[str, list[tuple[str, str]]]:
@@ -303,23 +312,30 @@ def _open(spec: DataSpec, task: Task, memory_bytes: int) -> _Source:
         if isinstance(spec.inputs, tuple):
             raise InputError(f"`inputs` names {len(spec.inputs)} arrays of {path}, expected one")
         if isinstance(spec.label, tuple):
-            raise InputError(f"`label` names {len(spec.label)} arrays of {path}, expected one, (N, labels)")
+            raise InputError(
+                f"`label` names {len(spec.label)} arrays of {path}, expected one, (N, labels) or (N, numbers)"
+            )
         return _of_arrays(read_npz(path, spec.inputs, spec.label, task), spec, task)
-    tables = open_splits(spec.source, spec.config)
+    tables = open_splits(spec.source, spec.config, lines=not task.labelled)
     form = Form(size=spec.size, channels=spec.channels)
 
     def read(name: str) -> _Part:
         columns = find_columns(tables[name].features, spec.inputs, spec.label, task, spec.classes)
         inputs, digest = read_inputs(tables[name], columns, form, task, name=name, memory_bytes=memory_bytes)
-        several = task.kind == SEVERAL
-        labels = (
-            read_label_sets(tables[name], columns.labels, name)
-            if several
-            else read_labels(tables[name], columns.labels[0], name)
-        )
-        return _Part(inputs, labels, digest)
+        return _Part(inputs, _read_answers(tables[name], columns, name, task), digest)
 
     return _Source(tuple(tables), read)
+
+
+def _read_answers(table: Any, columns: Columns, name: str, task: Task) -> Labels | LabelSets | Numbers:
+    """What there is to learn of a split."""
+    if not task.labelled:
+        return Numbers.absent(name, len(table))
+    if task.answers == "numbers":
+        return read_numbers(table, columns.labels, name)
+    if task.kind == SEVERAL:
+        return read_label_sets(table, columns.labels, name)
+    return read_labels(table, columns.labels[0], name)
 
 
 def _of_arrays(arrays: dict[str, Any], spec: DataSpec, task: Task) -> _Source:
@@ -369,10 +385,10 @@ def _carve(splits: dict[str, Split], role: str, amount: int | float, key: tuple[
         return
     train = splits["train"]
     what = "carve" if role == "validation" else "carve_test"
-    taken = chosen(grouped(train.targets), train.ids, amount, key, what=what)
+    taken = chosen(train.groups, train.ids, amount, key, what=what)
     left = torch.ones(len(train), dtype=torch.bool)
     left[taken] = False
-    if not train.known[left].any():
+    if not (train.groups[left] != IGNORE_INDEX).any():
         raise InputError(f"`{what}: {amount}` takes all labelled samples; none of {len(train):,} is left to train on")
     splits[role] = replace(train.select(taken), name=role)
     splits["train"] = train.select(left.nonzero().flatten())

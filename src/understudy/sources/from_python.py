@@ -25,7 +25,8 @@ def build_python(spec: PythonModel, *, classes: int, vocabulary: int | None = No
 
     Args:
         spec: names the function and its arguments.
-        classes: handed over if the function has an argument named ``classes`` or ``num_classes``.
+        classes: handed over if the function has an argument named ``classes`` or ``num_classes``; 0 where it decides
+            itself how long its vectors are.
         vocabulary: of a network for texts, how many tokens there are; handed over if the function has an argument
             named ``vocabulary`` or ``vocab_size``.
 
@@ -36,7 +37,9 @@ def build_python(spec: PythonModel, *, classes: int, vocabulary: int | None = No
     with _current_directory_first():
         function = _function(spec)
         known = parameter_names(function)
-        offered = dict.fromkeys(_CLASSES, classes) | (dict.fromkeys(_VOCABULARY, vocabulary) if vocabulary else {})
+        offered = (dict.fromkeys(_CLASSES, classes) if classes else {}) | (
+            dict.fromkeys(_VOCABULARY, vocabulary) if vocabulary else {}
+        )
         offered = {name: size for name, size in offered.items() if name in known and name not in spec.arguments}
         try:
             inspect.signature(function).bind(**spec.arguments, **offered)

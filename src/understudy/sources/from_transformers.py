@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from understudy.errors import InputError, listing, nearest
 from understudy.extras import imported
 from understudy.foreign import quiet
+from understudy.sources.embedding import embedding_of
 from understudy.sources.hub import cache_when_unreachable
 from understudy.sources.model_specs import TransformersModel
 from understudy.sources.preprocess import Preprocess
@@ -25,8 +27,10 @@ _HEADS = {
     "sequence_classification": "AutoModelForSequenceClassification",
     "causal_language_model": "AutoModelForCausalLM",
     "sequence_to_sequence": "AutoModelForSeq2SeqLM",
+    "none": "AutoModel",
 }
-_OF_TEXTS, _OF_TOKENS = "sequence_classification", ("causal_language_model", "sequence_to_sequence")
+_OF_TEXTS, _HEADLESS = "sequence_classification", "none"
+_OF_TOKENS = ("causal_language_model", "sequence_to_sequence")
 _START = "decoder_start_token_id"
 """A field that every encoder–decoder's configuration may have, and not all name."""
 _NOT_ARCHITECTURE = ("architectures", "dtype", "id2label", "label2id", "model_type", "transformers_version")
@@ -75,11 +79,11 @@ def build_transformers(
 def build_text_transformers(
     spec: TransformersModel, *, classes: int, vocabulary: int, padding: int, pretrained: bool
 ) -> nn.Module:
-    """A classifier of texts, fresh or saved.
+    """A classifier of texts, or without classes an encoder, fresh or saved.
 
     Args:
         spec: which one; its ``head`` is that of a sequence classifier, whatever it says.
-        classes: number of outputs.
+        classes: number of outputs; 0 for an encoder that gives the states of its tokens.
         vocabulary: how many tokens there are, for a fresh one that does not say it.
         padding: the token that stands after a text, for a model that does not say it.
         pretrained: whether a saved one's weights are loaded.
@@ -87,7 +91,7 @@ def build_text_transformers(
     Raises:
         InputError: as :func:`build_transformers` does.
     """
-    spec = spec.model_copy(update={"head": _OF_TEXTS})
+    spec = spec.model_copy(update={"head": _OF_TEXTS if classes else _HEADLESS})
     if spec.config is not None:
         check_transformers(spec)
         sizes = {"vocab_size": vocabulary, "pad_token_id": padding}
@@ -107,7 +111,9 @@ def transformers_architecture(spec: TransformersModel, model: nn.Module) -> Tran
     # Files of earlier versions have fields that this one no longer knows.
     arguments = {name: value for name, value in fields.items() if name in known}
     head = _OF_TEXTS if tokenization_of(model) is not None and spec.head not in _OF_TOKENS else spec.head
-    return TransformersModel(config=config.model_type, arguments=arguments, head=head)
+    embedding = embedding_of(model)
+    head = head if embedding is None else _HEADLESS
+    return TransformersModel(config=config.model_type, arguments=arguments, head=head, embedding=embedding)
 
 
 def _fresh(spec: TransformersModel, *, classes: int, inputs: Any) -> nn.Module:
@@ -128,8 +134,11 @@ def _fresh(spec: TransformersModel, *, classes: int, inputs: Any) -> nn.Module:
 
     def build() -> nn.Module:
         with quiet():  # language models import what they could be quantized with, which talks
-            config = transformers.AutoConfig.for_model(spec.config, **arguments, num_labels=classes)
-            return getattr(transformers, _HEADS[spec.head]).from_config(config)
+            labels = {} if spec.head == _HEADLESS else {"num_labels": classes}
+            config = transformers.AutoConfig.for_model(spec.config, **arguments, **labels)
+            return getattr(transformers, _HEADS[spec.head]).from_config(
+                config, **_no_pooler(transformers, spec, config)
+            )
 
     return constructed(f"transformers' {spec.config}", build, arguments=spec.arguments, known=fields)
 
@@ -165,9 +174,9 @@ def _saved(spec: TransformersModel, *, classes: int, pretrained: bool) -> tuple[
     with _reaching(spec, what), silenced(transformers):
         config = transformers.AutoConfig.from_pretrained(spec.name)
         _check_fields(spec, config)
-        language = spec.head in _OF_TOKENS  # its outputs are its tokens, and stay
+        language = spec.head in (*_OF_TOKENS, _HEADLESS)  # its outputs are its tokens, or its states, and stay
         other_head = not language and config.num_labels != classes
-        labels = {"use_cache": False} if language else {"num_labels": classes} if other_head else {}
+        labels = {"use_cache": False} if spec.head in _OF_TOKENS else {"num_labels": classes} if other_head else {}
         family = getattr(transformers, _HEADS[spec.head])
         if not pretrained:
             config = transformers.AutoConfig.from_pretrained(spec.name, **spec.arguments, **labels)
@@ -176,6 +185,7 @@ def _saved(spec: TransformersModel, *, classes: int, pretrained: bool) -> tuple[
             spec.name,
             **spec.arguments,
             **labels,
+            **_no_pooler(transformers, spec, config),
             ignore_mismatched_sizes=other_head,
             output_loading_info=True,
             use_safetensors=True,  # the other format is pickle
@@ -184,6 +194,14 @@ def _saved(spec: TransformersModel, *, classes: int, pretrained: bool) -> tuple[
         if foreign:
             raise InputError(f"{what}: the saved shapes of {listing(foreign)} are not those of the architecture")
         return model, _normalization(transformers, spec)
+
+
+def _no_pooler(transformers: Any, spec: TransformersModel, config: Any) -> dict[str, bool]:
+    """Without the layer behind an encoder that nothing reads, and no gradient reaches."""
+    if spec.head != _HEADLESS:
+        return {}
+    known = inspect.signature(transformers.MODEL_MAPPING[type(config)].__init__).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in known else {}
 
 
 def _normalization(transformers: Any, spec: TransformersModel) -> Preprocess | None:

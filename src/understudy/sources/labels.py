@@ -1,4 +1,4 @@
-"""From a column of labels to class names and class indices."""
+"""From labels as a source has them to the names and the targets of what is learnt."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from understudy.batch import IGNORE_INDEX
 from understudy.errors import InputError, listing, nearest
+from understudy.sources.numbers import Numbers, number_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,28 @@ class Labels:
             if (broken := np.flatnonzero(values != np.round(values))).size:
                 raise InputError(
                     f"label {values[broken[0]]} of sample {broken[0]} in split {split!r} is not a whole number; "
-                    "expected the index or the name of a class"
+                    "expected the index or the name of a class. For numbers there are the tasks `text_regression`, and "
+                    "`regression` for other samples"
                 )
         return Labels(split, values.astype(np.int64), names)
+
+
+def output_names(splits: Sequence[Labels | Numbers], expected: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The names of what is to be answered, in order, the same for all splits: of classes, or of numbers.
+
+    Args:
+        splits: the labels of each split.
+        expected: the names of classes that the user gave, if any.
+
+    Raises:
+        InputError: when splits disagree, or the user's names are not the source's.
+    """
+    numbers = [split for split in splits if isinstance(split, Numbers)]
+    if not numbers:
+        return class_names([split for split in splits if isinstance(split, Labels)], expected)
+    if expected is not None:
+        raise InputError("`classes` names classes, and this task has none; leave it out")
+    return number_names(numbers)
 
 
 def class_names(splits: Sequence[Labels], expected: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -76,12 +96,14 @@ def class_names(splits: Sequence[Labels], expected: tuple[str, ...] | None) -> t
     return expected if expected is not None else _of_numbers(splits)
 
 
-def targets(labels: Labels, classes: tuple[str, ...]) -> Tensor:
-    """Class indices, int64 (N,), ``IGNORE_INDEX`` where there is no label.
+def targets(labels: Labels | Numbers, classes: tuple[str, ...]) -> Tensor:
+    """Class indices, int64 (N,), ``IGNORE_INDEX`` where there is no label; or numbers, float32 (N, K).
 
     Raises:
         InputError: naming the first samples whose label is out of range.
     """
+    if isinstance(labels, Numbers):
+        return labels.values
     if isinstance(labels.values, list):
         index = {name: position for position, name in enumerate(classes)}
         return torch.tensor(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from understudy.batch import IGNORE_INDEX, Batch
+from understudy.batch import Batch, known, unknown
 from understudy.errors import InputError
 from understudy.sources.images import LazyImages
 from understudy.sources.pairs import Pairs
@@ -157,7 +157,7 @@ class _Reader(Dataset[Batch]):
         self._split, self._views, self._transform = split, views, transform
         self._seed, self._view = seed, view
         if views is not None and views.mixes:
-            unlabelled = ~split.known
+            unlabelled = ~known(split.targets)
             self._by_label, self._unlabelled = (~unlabelled).long().argsort(stable=True), unlabelled.sum()
 
     def __getitem__(self, indices: Tensor) -> Batch:
@@ -199,7 +199,7 @@ class _Reader(Dataset[Batch]):
         mixed, shares = self._views.mix(inputs, others, ids, view=self._view, seed=self._seed)
         return {
             "inputs": mixed.div_(255) if mixed.is_floating_point() and not inputs.is_floating_point() else mixed,
-            "targets": torch.full_like(targets, IGNORE_INDEX),
+            "targets": unknown(targets),
             "ids": ids,
             "label_pairs": torch.stack([targets, self._split.targets.index_select(0, partners)], -1),
             "shares": shares.reshape(-1, *[1] * (targets.ndim - 1)).expand_as(targets),
@@ -218,7 +218,7 @@ class _Reader(Dataset[Batch]):
         """For each sample the index of the one it is mixed with, out of those that are labelled, or not, like it."""
         assert self._views is not None
         counts = torch.stack([self._unlabelled, len(self._by_label) - self._unlabelled])
-        labelled = (targets != IGNORE_INDEX).reshape(len(targets), -1).any(1).long()
+        labelled = known(targets).reshape(len(targets), -1).any(1).long()
         drawn = self._views.partners(ids, among=counts[labelled], view=self._view, seed=self._seed)
         return self._by_label.index_select(0, labelled * self._unlabelled + drawn)
 
@@ -258,7 +258,14 @@ def _check(split: Split, batch_size: int, views: Views | None, drop_last: bool, 
             f"split {split.name!r} has {len(split):,} samples, fewer than one batch of {batch_size}, and the last "
             "batch is dropped if it is not full: nothing is left. Choose a smaller batch_size"
         )
-    if views is None or not views.changes or (isinstance(split.inputs, Texts) if views.of_texts else split.images):
+    if views is None or not views.changes:
+        return
+    if views.mixes and split.targets.is_floating_point():
+        raise InputError(
+            f"`views` mix samples and their labels ({views.describe()}), and split {split.name!r} has numbers, which "
+            "are not mixed; leave `mixup` and `cutmix` out"
+        )
+    if isinstance(split.inputs, Texts) if views.of_texts else split.images:
         return
     what = "texts" if views.of_texts else "images"
     samples = "are texts" if isinstance(split.inputs, Texts) else f"have shape {split.shape}"

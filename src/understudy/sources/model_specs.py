@@ -9,6 +9,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 
 from understudy.errors import nearest
 from understudy.sources.builtin import ARGUMENTS
+from understudy.sources.embedding import Embedding
 from understudy.sources.preprocess import AnyPreprocess
 from understudy.spec import Spec
 
@@ -28,6 +29,12 @@ class _Buildable(ModelSpec):
     """Further arguments of the architecture."""
     state: str | None = None
     """A .safetensors file with weights of your own for this architecture."""
+
+
+class _OfTexts(_Buildable):
+    embedding: Embedding | None = None
+    """In task `sentence_embedding`: how the model makes one vector of a text, such as `{width: 128}` for networks of
+    our own, `{normalise: true}`, or `{pooling: first}` for an encoder."""
 
 
 @final
@@ -68,7 +75,7 @@ class TimmModel(_Buildable):
 
 
 @final
-class TransformersModel(_Buildable):
+class TransformersModel(_OfTexts):
     """A classifier or language model of transformers: a saved one by ``name``, or a fresh one by ``config``."""
 
     source: Literal["transformers"] = "transformers"
@@ -77,7 +84,7 @@ class TransformersModel(_Buildable):
     config: str | None = None
     """The type of a fresh model with random weights, such as ``vit``; ``arguments`` are fields of its configuration."""
     head: Literal[
-        "image_classification", "sequence_classification", "causal_language_model", "sequence_to_sequence"
+        "image_classification", "sequence_classification", "causal_language_model", "sequence_to_sequence", "none"
     ] = "image_classification"
     """What the model ends in; in the tasks of texts and of language models that is clear anyway."""
 
@@ -89,7 +96,7 @@ class TransformersModel(_Buildable):
 
 
 @final
-class PythonModel(_Buildable):
+class PythonModel(_OfTexts):
     """What a function of your own returns."""
 
     source: Literal["python"] = "python"
@@ -100,7 +107,7 @@ class PythonModel(_Buildable):
 
 
 @final
-class BuiltinModel(_Buildable):
+class BuiltinModel(_OfTexts):
     """A network of our own.
 
     ``mlp`` takes the arguments ``hidden``, ``dropout`` and ``input_dropout``, ``cnn`` takes ``widths``, and ``resnet``,
@@ -137,6 +144,15 @@ class ArtifactModel(ModelSpec):
     source: Literal["artifact"] = "artifact"
     path: str
     """The directory, or one of the two files in it."""
+
+
+def embedding_spec(spec: ModelSpec) -> Embedding | None:
+    """How a model is to make one vector of a text; None where its description does not say it.
+
+    Args:
+        spec: where the model comes from.
+    """
+    return spec.embedding if isinstance(spec, _OfTexts) else None
 
 
 AnyModel = Annotated[

@@ -34,7 +34,9 @@ def local_path(source: str) -> Path | None:
     return None
 
 
-def open_splits(source: str, config: str | None, *, running: bool = False) -> dict[str, datasets.Dataset]:
+def open_splits(
+    source: str, config: str | None, *, running: bool = False, lines: bool = False
+) -> dict[str, datasets.Dataset]:
     """Open a hub id, a folder, or a parquet, csv, json or text file; what ``datasets`` keeps of it is reused.
 
     A text file is one row with all of it, in a column ``text``.
@@ -44,6 +46,7 @@ def open_splits(source: str, config: str | None, *, running: bool = False) -> di
         config: which of several configurations on the hub.
         running: whether running texts are wanted: in a folder without tables its .txt files, which are notes beside
             images and other data.
+        lines: whether each line of a text file is a row of its own.
 
     Returns:
         The splits by name.
@@ -57,7 +60,11 @@ def open_splits(source: str, config: str | None, *, running: bool = False) -> di
     path = local_path(source)
     try:
         with _quiet():
-            opened = _open_path(path, config, running) if path is not None else _open_hub(source, config)
+            opened = (
+                _open_path(path, config, running=running, lines=lines)
+                if path is not None
+                else _open_hub(source, config)
+            )
     except (OSError, ValueError, DatasetsError) as error:
         if isinstance(error, InputError):
             raise
@@ -70,8 +77,12 @@ def open_splits(source: str, config: str | None, *, running: bool = False) -> di
     return {str(name): split for name, split in opened.items()}
 
 
-def _open_path(path: Path, config: str | None, running: bool) -> datasets.DatasetDict | datasets.Dataset:
+def _open_path(
+    path: Path, config: str | None, *, running: bool, lines: bool
+) -> datasets.DatasetDict | datasets.Dataset:
     import datasets
+
+    by = "line" if lines else "document"
 
     if path.is_file():
         builder = _BUILDERS.get(path.suffix.lower())
@@ -80,7 +91,7 @@ def _open_path(path: Path, config: str | None, running: bool) -> datasets.Datase
                 f"{path} has an ending that is not known; expected {', '.join((*_BUILDERS, '.npz'))}, or a folder"
             )
         if builder == "text":
-            return datasets.load_dataset(builder, data_files=str(path), sample_by="document")
+            return datasets.load_dataset(builder, data_files=str(path), sample_by=by)
         return datasets.load_dataset(builder, data_files=str(path))
     if any((path / name).exists() for name in ("dataset_dict.json", "dataset_info.json")):
         return datasets.load_from_disk(str(path))

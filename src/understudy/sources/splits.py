@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from understudy.batch import IGNORE_INDEX
+from understudy.batch import IGNORE_INDEX, known, unknown
 from understudy.errors import InputError, listing, nearest
 from understudy.sources.images import LazyImages
 from understudy.sources.pairs import Pairs
@@ -36,9 +36,10 @@ class Split:
             or :class:`LazyImages`; or :class:`~understudy.sources.texts.Texts`; or tokens, int64 (N, tokens); or
             :class:`~understudy.sources.pairs.Pairs` of such.
         targets: int64 (N,), of tokens (N, tokens), of several labels (N, labels) of 0 and 1; ``IGNORE_INDEX`` where
-            there is none, or one is not known.
+            there is none, or one is not known. Of numbers float32 (N, numbers); NaN where nobody knows them.
         ids: int64 (N,), unique in the whole data set, the same in every run.
-        classes: names of the classes, in the order of the targets; also of those that no sample has.
+        classes: names of the classes, in the order of the targets; also of those that no sample has. Of numbers
+            theirs, and none where the data have no true answers.
         name: how the source calls it, or ``validation`` and ``test`` for what was carved out.
     """
 
@@ -73,7 +74,16 @@ class Split:
     @property
     def known(self) -> Tensor:
         """Bool (N,): which samples have a label, of their own or at one of their positions."""
-        return grouped(self.targets) != IGNORE_INDEX
+        return _grouped(self.targets) != IGNORE_INDEX
+
+    @property
+    def groups(self) -> Tensor:
+        """Int64 (N,): the class by which each sample is chosen; ``IGNORE_INDEX`` where it has no label.
+
+        Samples with numbers, and those with a label at each position, are one class; so are all samples of data that
+        have no true answers.
+        """
+        return _grouped(self.targets) if self.classes else torch.zeros_like(self.ids)
 
     @property
     def labelled(self) -> int:
@@ -163,12 +173,12 @@ class Subset(Spec):
         if not len(kept):
             raise InputError(f"no sample of split {split.name!r} is left: {self._filter(split.classes)}")
         if self.samples is not None:
-            groups, ids = grouped(split.targets[kept]), split.ids[kept]
+            groups, ids = split.groups[kept], split.ids[kept]
             kept = kept[chosen(groups, ids, self.samples, (seed, _SAMPLES), what="samples")]
         targets = split.targets[kept]
         if self.labels is not None:
-            labelled = chosen(grouped(targets), split.ids[kept], self.labels, (seed, _LABELS), what="labels")
-            limited = torch.full_like(targets, IGNORE_INDEX)
+            labelled = chosen(_grouped(targets), split.ids[kept], self.labels, (seed, _LABELS), what="labels")
+            limited = unknown(targets)
             limited[labelled] = targets[labelled]
             targets = limited
         return targets, kept
@@ -180,11 +190,13 @@ class Subset(Spec):
             InputError: as :meth:`Split.subset` does.
         """
         targets, kept = self.apply(split, 0)
-        groups = grouped(targets)
+        groups = _grouped(targets)
         counts = groups[groups != IGNORE_INDEX].unique(return_counts=True)[1]
         labelled, all_of_them = int(counts.sum()), len(kept) == len(split)
         noun, kept_classes = split.noun, self._filter(split.classes)
         per_class = _per_class(counts) if targets.ndim == 1 else ""
+        if not split.classes:
+            return f"{len(kept):,} of {len(split):,} {noun}" if not all_of_them else f"all {len(split):,} {noun}"
         conditions = f" ({kept_classes})" if kept_classes else ""
         if all_of_them and labelled < len(kept):
             return f"{labelled:,} of {len(split):,} {noun} are labelled{per_class}"
@@ -206,25 +218,28 @@ class Subset(Spec):
         if names is None:
             return torch.ones(len(split), dtype=torch.bool)
         if split.targets.ndim > 1:
-            what = split.noun if are_tokens(split.inputs) else f"{split.noun} with several labels"
+            of_language = isinstance(split.inputs, Pairs) or are_tokens(split.inputs)
+            several = split.noun if of_language else f"{split.noun} with several labels"
+            what = "numbers" if split.targets.is_floating_point() else several
             raise InputError(
                 f"`only_classes` and `exclude_classes` choose samples by their class, and {what} have none"
             )
         field = "exclude_classes" if self.only_classes is None else "only_classes"
         indices = [_class_index(name, split.classes, field) for name in names]
         among = torch.isin(split.targets, torch.tensor(indices, dtype=torch.int64))
-        return among if self.only_classes is not None else ~among & (split.targets != IGNORE_INDEX)
+        return among if self.only_classes is not None else ~among & known(split.targets)
 
 
-def grouped(targets: Tensor) -> Tensor:
-    """Of each sample the class by which it is chosen, int64 (N,): those with a label at each position are one class.
+def _grouped(targets: Tensor) -> Tensor:
+    """Of each sample the class by which it is chosen, int64 (N,): those with several targets are one class.
 
     Args:
-        targets: (N,), or (N, positions).
+        targets: (N,), or (N, positions), or numbers (N, numbers).
     """
     if targets.ndim == 1:
         return targets
-    return torch.where((targets != IGNORE_INDEX).any(1), 0, IGNORE_INDEX)
+    there = known(targets)
+    return torch.where(there if there.ndim == 1 else there.any(1), 0, IGNORE_INDEX)
 
 
 def _per_class(counts: Tensor) -> str:

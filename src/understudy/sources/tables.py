@@ -17,6 +17,7 @@ from understudy.sources.cache import cached, content_digest
 from understudy.sources.images import Form, LazyImages, decode_all, first_shape, lazy
 from understudy.sources.label_sets import LabelSets
 from understudy.sources.labels import Labels
+from understudy.sources.numbers import Numbers
 from understudy.sources.texts import Texts
 from understudy.spec import digest
 from understudy.tasks.task import Task
@@ -38,6 +39,7 @@ _PAIRS = (
 )
 """Columns that hold pairs of texts, where no other one is called as texts are."""
 _LABELS = ("label", "labels", "fine_label", "target", "targets", "class", "y")
+_NUMBERS = ("score", "scores", "rating", *_LABELS)
 _FORMAT = 1
 """Counts up when images are decoded differently, so that older files of the cache are not used."""
 
@@ -48,7 +50,8 @@ class Columns:
 
     Attributes:
         inputs: one column of images, texts or lists of numbers, several columns of numbers, or two of pairs of texts.
-        labels: the column of labels, or of a 0 or 1 for each label.
+        labels: the column of labels, those of a 0 or 1 for each label, or of numbers; none where the task has no true
+            answers.
         images: whether the inputs are encoded images.
         texts: whether they are texts.
     """
@@ -72,8 +75,8 @@ def find_columns(
         features: the columns' types by name, as ``datasets`` gives them.
         inputs: what the user says; None: one column of images or texts, or all numbers that are not the label.
         label: what the user says; None: a column with a usual name, or the only one of classes; where a sample has
-            several labels those that are called as the labels are.
-        task: says whether images or texts are expected, and how many labels.
+            several labels those that are called as the labels are. Several columns are those of numbers or labels.
+        task: says whether images or texts are expected, and what the labels are.
         classes: the names of the labels that the user expects, if any.
 
     Raises:
@@ -81,13 +84,12 @@ def find_columns(
     """
     import datasets
 
-    given = (inputs, label)
-    check_names(features, [name for each in given for name in ((each,) if isinstance(each, str) else each or ())])
-    labels = _label_columns(features, label, task, classes)
-    if task.kind == "text_classification" or (
-        task.kind in ("classification", SEVERAL) and _only_texts(features, inputs, labels)
+    check_names(features, (*_named(inputs), *_named(label)))
+    labels = _label_columns(features, _named(label), task, classes)
+    if task.kind.startswith(("text_", "sentence_")) or (
+        task.kind in ("classification", "regression", SEVERAL) and _only_texts(features, inputs, labels)
     ):
-        return _of_texts(features, inputs, labels)
+        return _of_texts(features, inputs, labels, task)
     if inputs is None:
         inputs = _found_inputs(features, labels)
     inputs = (inputs,) if isinstance(inputs, str) else inputs
@@ -100,24 +102,6 @@ def find_columns(
             f"name another one with `inputs:`. {described(features)}"
         )
     return Columns(inputs, labels, images)
-
-
-def _label_columns(
-    features: Mapping[str, Any], label: str | tuple[str, ...] | None, task: Task, classes: tuple[str, ...] | None
-) -> tuple[str, ...]:
-    import datasets
-
-    if isinstance(label, tuple) and task.kind != SEVERAL:
-        raise InputError(
-            f"`label` names {len(label)} columns; task {task.kind!r} reads one, and task: {SEVERAL} one for each label"
-        )
-    if label is not None:
-        return (label,) if isinstance(label, str) else label
-    if task.kind == SEVERAL and classes is not None and all(name in features for name in classes):
-        return classes
-    named = [name for name in features if name in _LABELS]
-    of_classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    return (only_one(named or of_classes, "label", features),)
 
 
 def read_inputs(
@@ -211,6 +195,62 @@ def read_label_sets(split: datasets.Dataset, columns: tuple[str, ...], name: str
     return LabelSets.of_cells(name, table[column].to_pylist(), names)
 
 
+def read_numbers(split: datasets.Dataset, columns: Sequence[str], name: str) -> Numbers:
+    """The true numbers of a split, of one or several columns; an empty cell is one that nobody knows.
+
+    Raises:
+        InputError: when a column holds something else than numbers, or lists of as many numbers.
+    """
+    found = []
+    for column in columns:
+        cells = split.with_format("arrow")[:][column].to_pylist()
+        count = max((len(cell) for cell in cells if isinstance(cell, list)), default=0)
+        unknown = [float("nan")] * count if count else float("nan")
+        try:
+            values = np.asarray([unknown if cell is None else cell for cell in cells], dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"column {column!r} of split {name!r} holds something else than numbers ({error}); expected numbers, "
+                "or lists of equal lengths"
+            ) from error
+        found.append(Numbers.of_array(name, values, column))
+    return found[0] if len(found) == 1 else Numbers.beside(found)
+
+
+def _named(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names or ()
+
+
+def _label_columns(
+    features: Mapping[str, Any], given: tuple[str, ...], task: Task, classes: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    """The columns of true answers; of numbers and of several labels all that are named, of classes one."""
+    import datasets
+
+    if not task.labelled:
+        if given:
+            raise InputError(f"`label` names a column, and task {task.kind!r} has no true answers; leave it out")
+        return ()
+    if task.answers == "numbers":
+        usual = [name for name, feature in features.items() if name in _NUMBERS and _numeric(feature)]
+        named = [name for name in _NUMBERS if name in usual][:1]
+        wrong = [name for name in given if not _numeric(features[name])]
+        if wrong:
+            raise InputError(
+                f"column {wrong[0]!r} holds no numbers, which task {task.kind!r} learns. {described(features)}"
+            )
+        return given or (only_one(named, "label", features),)
+    if len(given) > 1 and task.kind != SEVERAL:
+        raise InputError(
+            f"`label` names {len(given)} columns; task {task.kind!r} reads one, and task: {SEVERAL} one for each label"
+        )
+    if not given and task.kind == SEVERAL and classes is not None and all(name in features for name in classes):
+        return classes
+    named = [name for name in features if name in _LABELS]
+    of_classes = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    return given or (only_one(named or of_classes, "label", features),)
+
+
 def _only_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, labels: tuple[str, ...]) -> bool:
     """Whether the column that is named holds texts, or none is named and there is nothing else to learn from."""
     import datasets
@@ -221,15 +261,17 @@ def _only_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | Non
     return any(map(textual, others)) and not any(isinstance(each, datasets.Image) or _numeric(each) for each in others)
 
 
-def _of_texts(features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, labels: tuple[str, ...]) -> Columns:
+def _of_texts(
+    features: Mapping[str, Any], inputs: str | tuple[str, ...] | None, labels: tuple[str, ...], task: Task
+) -> Columns:
     """One column of texts, or two, whose texts in a row are a pair."""
     texts = [name for name, feature in features.items() if name not in labels and textual(feature)]
-    if not inputs:
+    if not inputs and task.labelled:
         usual = {name for name in texts if name in _TEXTS}
         inputs = next((pair for pair in _PAIRS if usual <= set(pair) <= set(texts)), None)
     if isinstance(inputs, tuple) and len(inputs) == 2 and all(textual(features[name]) for name in inputs):
         return Columns(inputs, labels, images=False, texts=True)
-    column = _text_column(features, inputs, labels, task="text_classification")
+    column = _text_column(features, inputs, labels, task=task.kind)
     return Columns((column,), labels, images=False, texts=True)
 
 
@@ -259,7 +301,7 @@ def read_texts(split: datasets.Dataset, inputs: str | tuple[str, ...] | None, ta
     Raises:
         InputError: when no column or several could be meant, or a text is missing.
     """
-    check_names(split.features, (inputs,) if isinstance(inputs, str) else inputs or ())
+    check_names(split.features, _named(inputs))
     return _complete(split, _text_column(split.features, inputs, (), task=task.kind), name)
 
 

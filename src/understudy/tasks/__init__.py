@@ -4,9 +4,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from understudy.knowledge import Answers
 from understudy.tasks.classification import Classification, ImageClassification, TextClassification
+from understudy.tasks.embedding import SentenceEmbedding
 from understudy.tasks.language import CausalLanguageModel, LanguageModel
 from understudy.tasks.multi_label import MultiLabelClassification
+from understudy.tasks.numbers import NumberRegression, TextRegression
 from understudy.tasks.sequence_to_sequence import SequenceToSequence
 from understudy.tasks.task import Task
 
@@ -15,6 +18,9 @@ TASKS: tuple[type[Task], ...] = (
     ImageClassification,
     TextClassification,
     MultiLabelClassification,
+    NumberRegression,
+    TextRegression,
+    SentenceEmbedding,
     CausalLanguageModel,
     SequenceToSequence,
 )
@@ -25,6 +31,9 @@ AnyTask = Annotated[
     | ImageClassification
     | TextClassification
     | MultiLabelClassification
+    | NumberRegression
+    | TextRegression
+    | SentenceEmbedding
     | CausalLanguageModel
     | SequenceToSequence,
     Field(discriminator="kind"),
@@ -44,14 +53,18 @@ def task_of(kind: str | None, classes: int) -> Task:
 
 __all__ = [
     "TASKS",
+    "Answers",
     "AnyTask",
     "CausalLanguageModel",
     "Classification",
     "ImageClassification",
     "LanguageModel",
     "MultiLabelClassification",
+    "NumberRegression",
+    "SentenceEmbedding",
     "SequenceToSequence",
     "Task",
     "TextClassification",
+    "TextRegression",
     "task_of",
 ]

@@ -139,10 +139,13 @@ def _whole_numbers(targets: Any) -> Tensor:
 
 
 def inputs_and_targets(raw: Any) -> tuple[Any, Any]:
-    """The two parts of what a loader yields; None in place of targets that are not there.
+    """What a loader yields for one batch, taken apart; targets are None where there are none.
+
+    Args:
+        raw: (inputs, targets), (inputs,), an input tensor, or a mapping with ``labels`` or ``label``.
 
     Raises:
-        InputError: for anything but a tensor, one or two things in a row, or a mapping.
+        InputError: for anything else.
     """
     if isinstance(raw, Tensor):
         return raw, None

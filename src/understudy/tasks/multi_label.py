@@ -57,7 +57,7 @@ class MultiLabelClassification(Task):
         """The same for data of so many labels, unless it is said."""
         return self if self.labels is not None else self.model_copy(update={"labels": count})
 
-    def answers(self, classes: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002 - the same for all
+    def choices(self, classes: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002 - the same for all
         """No and yes."""
         return ANSWERS
 

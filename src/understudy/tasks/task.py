@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from understudy.batch import IGNORE_INDEX, Batch
-from understudy.knowledge import Knowledge
+from understudy.knowledge import Answers, Knowledge, LayerPairs
 from understudy.objective import Method
 from understudy.spec import Spec
 
@@ -25,6 +25,11 @@ class Task(Spec):
 
     counted: ClassVar[str] = "samples"
     """What the positions are that metrics are over: samples, or what each sample has several of."""
+    answers: ClassVar[Answers] = "classes"
+    """What a network of this task answers."""
+    labelled: ClassVar[bool] = True
+    """Whether samples have true answers. Where they have none, a student is measured by its teacher's answers, and
+    there is nothing to train a control on."""
 
     kind: str
     metric: str
@@ -39,7 +44,7 @@ class Task(Spec):
         """The same task for data of so many classes."""
         return self
 
-    def answers(self, classes: Sequence[str]) -> tuple[str, ...]:
+    def choices(self, classes: Sequence[str]) -> tuple[str, ...]:
         """What a position can be answered with, in the order of the logits: the classes, where nothing else is said.
 
         Args:
@@ -74,16 +79,27 @@ class Task(Spec):
         """
 
     @property
+    def layer_pairs(self) -> LayerPairs | None:
+        """What ``auto`` stands for in methods on layers; None: it is found in the two networks."""
+        return None
+
+    @property
     @abstractmethod
     def supervised(self) -> Method:
-        """The loss that one would train on without any teacher."""
+        """The loss that one would train on without any teacher.
+
+        Raises:
+            InputError: for a task without true answers.
+        """
 
     @abstractmethod
     def metrics(self, classes: int) -> MetricCollection:
         """Metrics of quality for ``update(logits, targets)`` over valid, labelled positions, flattened.
 
+        For a task without true answers the targets are the teacher's answers, float (positions, width).
+
         Args:
-            classes: number of classes, the last dimension of the logits.
+            classes: number of classes, or of numbers, the last dimension of the logits.
         """
 
     def count(self, metrics: Metric | MetricCollection, logits: Tensor, targets: Tensor) -> None:
@@ -111,7 +127,7 @@ class Task(Spec):
         """The first ``count`` samples of a batch's inputs, for measuring and export."""
 
     def flat(self, knowledge: Knowledge, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The labelled positions of a batch in a row: logits (positions, classes) and targets (positions,)."""
+        """The labelled positions of a batch in a row: logits (positions, classes) and targets (positions, ...)."""
         labelled = batch.labelled
         assert batch.targets is not None  # `labelled` has raised otherwise
         return knowledge.logits[labelled], batch.targets[labelled]

@@ -70,7 +70,8 @@ def disagreement(expected: Tensor, received: Tensor) -> float:
 
     .. math:: \max_{ik} |z_{ik} - z'_{ik}| \Big/ \sqrt{\tfrac{1}{N K} \sum_{ik} (z_{ik} - \bar z_i)^2}
 
-    Below :data:`TOLERANCE` the likeliest class can differ only where two are that near to each other. Infinite for
+    Below :data:`TOLERANCE` the likeliest class can differ only where two are that near to each other. A single number
+    for each sample is taken from the mean over the samples instead, or from zero where all are the same. Infinite for
     answers of different shapes, or that are not finite.
 
     Args:
@@ -80,9 +81,28 @@ def disagreement(expected: Tensor, received: Tensor) -> float:
     if expected.shape != received.shape or not received.isfinite().all():
         return float("inf")
     expected, received = expected.detach().double(), received.detach().double()
-    spread = (expected - expected.mean(-1, keepdim=True)).square().mean().sqrt()
     farthest = (expected - received).abs().max()
-    return float(farthest / spread) if farthest > 0 else 0.0
+    return float(farthest / _spread(expected)) if farthest > 0 else 0.0
+
+
+def far_apart(expected: Tensor, received: Tensor, *, by: float) -> float:
+    """The part of the samples whose answers are farther apart than some part of their spread (root mean square).
+
+    Args:
+        expected: (samples, numbers).
+        received: the same from another execution.
+        by: how far, in units of the spread.
+    """
+    expected, received = expected.detach().double(), received.detach().double()
+    distances = (expected - received).square().mean(-1).sqrt()
+    return float((distances > by * _spread(expected)).double().mean())
+
+
+def _spread(answers: Tensor) -> Tensor:
+    """The root of the mean square of what answers differ by, those to one sample or, of one number, to all."""
+    mean = answers.mean(-1, keepdim=True) if answers.shape[-1] > 1 else answers.mean()
+    spread = (answers - mean).square().mean().sqrt()
+    return spread if spread > 0 else answers.square().mean().sqrt()
 
 
 def openvino_network(module: nn.Module, example: Batch, task: Task) -> nn.Module:

@@ -9,12 +9,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from understudy.batch import IGNORE_INDEX, Batch
+from understudy.batch import Batch, contradicting
 from understudy.errors import InputError, listing
 from understudy.knowledge import Knowledge
 from understudy.recordings import Recording
 from understudy.recordings.again import how_to_record
 from understudy.recordings.checksums import input_checksums
+from understudy.recordings.samples import in_words
 from understudy.recordings.storage import INPUTS
 
 
@@ -83,14 +84,14 @@ class Recorded:
             recorded = recorded[:, : now.shape[1]]  # all samples are recorded as wide as the longest
         if recorded.shape != now.shape:
             return
-        strange = (recorded != now) & (recorded != IGNORE_INDEX) & (now != IGNORE_INDEX)
+        strange = contradicting(recorded, now.to(recorded.dtype))
         if strange.any():
             place = tuple(strange.nonzero()[0].tolist())
             raise InputError(
-                f"{int(strange.sum())} of {now.numel()} samples are labelled otherwise than when "
+                f"{int(strange.sum())} of {strange.numel()} samples are labelled otherwise than when "
                 f"{self.recording.folder} was recorded: sample {int(batch.ids[place[0]])} had label "
-                f"{int(recorded[place])}, now {int(now[place])}. Expected the same data, with the classes in the "
-                "same order; record again for these"
+                f"{in_words(recorded[place])}, now {in_words(now[place])}. Expected the same data, with the classes in "
+                "the same order; record again for these"
             )
 
     def _compare(self, batch: Batch, recorded: Tensor | None) -> None:

@@ -73,7 +73,8 @@ class Distill(Stage):
     training: Training
     """How long it trains, and with which optimizer."""
     control: bool = True
-    """Train the same student on the labelled part of the same data, for as many steps, without the teacher."""
+    """Train the same student on the labelled part of the same data, for as many steps, without the teacher. Where the
+    task has no true answers there is nothing to train it on, and none is trained."""
     control_training: Training | None = None
     """Another training for the control than the student's; the report then says so."""
     start: Reference | Start | None = None
@@ -163,7 +164,7 @@ class Distill(Stage):
             layers=bool(_readers(self.objective)),
         )
         control = None
-        if self.control:
+        if self.control and context.task.labelled:
             control = train_control(
                 context,
                 begin=tuned(fresh(self.model, context, start=self.start), self.tuning),

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, final
 
-import torch
-
 from understudy.measure import Answered, Tally, compare_latency, cost, judge, peak_memory, throughput
 from understudy.measure.candidates import SIMULATED, is_simulated
 from understudy.pipeline.directory import write_json
@@ -57,9 +55,11 @@ class Evaluate(Stage):
             name: _Measured(context, stage, name, role, place, loader, memory=self.memory and context.first)
             for stage, name, role, place in _models(context, self.models)
         }
-        teachers = {name: teacher for name, model in measured.items() if (teacher := model.teacher_among(measured))}
+        # Where nobody knows the true answers, those of the teacher are the measure, its own too.
+        alone = {} if context.task.labelled else {name: name for name, each in measured.items() if each.teaches}
+        taught = {name: teacher for name, model in measured.items() if (teacher := model.teacher_among(measured))}
         networks = {name: model.module for name, model in measured.items()}
-        judged = judge(networks, loader, context.task, teachers=teachers, device=context.process.device)
+        judged = judge(networks, loader, context.task, teachers=alone | taught, device=context.process.device)
         for name, tally in judged.items():
             measured[name].take(tally)
         if self.latency:
@@ -71,7 +71,7 @@ class Evaluate(Stage):
         return {"data": f"measured on the {len(loader.split):,} samples of the {self.split} split"}
 
     def _evaluation(self, context: Context, measured: list[_Measured]) -> dict[str, Any]:
-        classes = context.task.answers(context.data.classes)
+        classes = context.task.choices(context.data.classes)
         few = len(classes) <= MOST_CLASSES
         return {
             "schema": 1,
@@ -81,7 +81,7 @@ class Evaluate(Stage):
             "classes": list(classes) if few else [],
             "metric": context.task.metric,
             "rows": [model.row for model in measured],
-            "confusion": {model.name: model.answers.confusion(len(classes)) for model in measured} if few else {},
+            "confusion": _confusions(measured, len(classes)) if few else {},
             "disagreements": _disagreements(context, measured, getattr(context.data, self.split)),
         }
 
@@ -95,7 +95,7 @@ class _Measured:
         self, context: Context, stage: str, name: str, role: str, place: str, loader: Loader, *, memory: bool
     ) -> None:
         directory = context.upstream[stage].path / place
-        self.name = name
+        self.name, self._task = name, context.task
         self.module = load_model(directory, context)
         inputs = next(iter(loader)).to(context.process.device).inputs
         costs = cost(self.module, context.task.example(inputs, 1))
@@ -121,6 +121,11 @@ class _Measured:
         elif role == "student" and teachers:
             self.row["teacher"] = teachers[0]
 
+    @property
+    def teaches(self) -> bool:
+        """Whether it is a teacher of others."""
+        return self.row["role"] == "teacher"
+
     def teacher_among(self, models: Mapping[str, _Measured]) -> str | None:
         """The name of the teacher whose answers its own are compared with, where it was measured too."""
         student = models.get(self.row.get("control_of", self.name))
@@ -130,7 +135,8 @@ class _Measured:
     def take(self, tally: Tally) -> None:
         """Keep what was seen of its answers."""
         self.answers = tally.answers()
-        self.row["metrics"] = tally.quality() | tally.agreement()
+        known = tally.quality() if tally.labelled or self._task.labelled else {}
+        self.row["metrics"] = known | tally.agreement()
 
 
 def _models(context: Context, stages: tuple[str, ...]) -> list[tuple[str, str, str, str]]:
@@ -146,9 +152,14 @@ def _models(context: Context, stages: tuple[str, ...]) -> list[tuple[str, str, s
     return found
 
 
+def _confusions(measured: list[_Measured], classes: int) -> dict[str, list[list[int]]]:
+    tables = {model.name: model.answers.confusion(classes) for model in measured}
+    return {name: table for name, table in tables.items() if table is not None}
+
+
 def _last_quality(directory: Path, loader: Loader, context: Context) -> dict[str, float] | None:
     """Quality of the last weights of the training, where they are not the ones that were selected."""
-    if not (directory / "last.json").is_file():
+    if not (directory / "last.json").is_file() or not context.task.labelled:
         return None
     last = {"last": load_model(directory, context, name="last")}
     return judge(last, loader, context.task, device=context.process.device)["last"].quality()
@@ -178,8 +189,7 @@ def _disagreements(context: Context, measured: list[_Measured], split: Split) ->
     if not pairs or context.task.counted != "samples":
         return []
     teacher, student = pairs[0]
-    differ = torch.where(teacher.answers.best != student.answers.best)[0]
-    differ = differ[teacher.answers.probability[differ].argsort(descending=True)][:EXAMPLES]
+    differ = teacher.answers.differing(student.answers)[:EXAMPLES]
     return [_example(context, split, teacher, student, int(index)) for index in differ]
 
 
@@ -191,17 +201,11 @@ def _example(context: Context, split: Split, teacher: _Measured, student: _Measu
     if image is not None and context.process.is_main:
         (context.directory.path / "examples").mkdir(parents=True, exist_ok=True)
         image.save(context.directory.path / path)
-    target = int(teacher.answers.targets[index])
-    classes = context.data.classes
+    names = context.data.classes
     return {
         "id": identity,
         "image": path if image is not None else None,
-        "label": classes[target] if target >= 0 else None,
-        "teacher": _answer(teacher, index, classes),
-        "student": _answer(student, index, classes),
+        "label": teacher.answers.label(index, names),
+        "teacher": {"name": teacher.name, **teacher.answers.told(index, names)},
+        "student": {"name": student.name, **student.answers.told(index, names)},
     }
-
-
-def _answer(model: _Measured, index: int, classes: tuple[str, ...]) -> dict[str, Any]:
-    best, probability = model.answers.best[index], float(model.answers.probability[index])
-    return {"name": model.name, "class": classes[int(best)], "probability": round(probability, 4)}

@@ -259,7 +259,7 @@ class Transfer(Stage):
         if source.fresh:
             (head,) = heads_of(network, batch.to(context.process.device).inputs, context.task)[-1:]
             classes = context.data.classes
-            if not isinstance(network.get_submodule(head), nn.Linear) or context.task.answers(classes) != classes:
+            if not isinstance(network.get_submodule(head), nn.Linear) or context.task.choices(classes) != classes:
                 return
             put_probe(network, head, Loader(labelled, batch_size=EVALUATION_BATCH, shuffle=False), context.task)
         save_artifact(
