@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from understudy.batch import IGNORE_INDEX, Batch
+from understudy.batch import Batch, known
 from understudy.knowledge import Answers, Knowledge, LayerPairs
 from understudy.objective import Method
 from understudy.spec import Spec
@@ -110,7 +110,7 @@ class Task(Spec):
             logits: (positions, classes), all positions of some samples in their order.
             targets: (positions,), ``IGNORE_INDEX`` where there is no label.
         """
-        labelled = targets != IGNORE_INDEX
+        labelled = known(targets)
         if labelled.any():
             metrics.update(logits[labelled], targets[labelled])
 
