@@ -128,7 +128,7 @@ def main() -> None:
     setting = {"data": options.data, "batch": 64, "lr": 0.02, **SETTINGS[options.table]}
     if options.quick:
         options.seeds, setting = 2, {**setting, "labels": 50, "steps": 3, "teacher_epochs": 0.1}
-    kinds = [method.model_fields["kind"].default for method in METHODS]
+    kinds = [method.model_fields["kind"].default for method in METHODS if "classes" in method.answers]
     chosen = [kind for kind in kinds if kind != "cross_entropy" and (not options.only or kind in options.only)]
     rows = measured(options, setting, chosen)
     result = {

@@ -232,7 +232,7 @@ def main() -> None:
     options = arguments(__doc__.partition("\n")[0], only="kinds of methods")
     load_before = warn_if_busy()
     size, budget = (TINY, 0.0) if options.quick else (Size(), 8000.0)
-    methods = {method.model_fields["kind"].default: method for method in METHODS}
+    methods = {method.model_fields["kind"].default: method for method in METHODS if "classes" in method.answers}
     chosen = options.only or list(methods)
     for known, lack in ((methods, "method"), (PLAIN, "plain formula of")):
         if not known.keys() >= set(chosen):

@@ -38,6 +38,15 @@ def embedding_similarity(seen: Seen):
     return (cosines(s) - cosines(t)).pow(2).sum() / (len(s) * (len(s) - 1))
 
 
+def similarity_margins(seen: Seen):
+    s, t = (cosines(side) for side in seen.pair)
+    count = len(s)
+    others = ~torch.eye(count, dtype=torch.bool)
+    triples = others[:, :, None] & others[:, None, :] & others[None]
+    margins = [side[:, :, None] - side[:, None, :] for side in (s, t)]
+    return (margins[0] - margins[1])[triples].pow(2).mean()
+
+
 def correlation_congruence(seen: Seen):
     g = 2 * seen.method.gamma
 
@@ -127,6 +136,7 @@ ON_RELATIONS = (
     pearson_channels,
     similarity_preserving,
     embedding_similarity,
+    similarity_margins,
     correlation_congruence,
     probabilistic_transfer,
     relational_distance,

@@ -96,7 +96,7 @@ def constructible():
             term = method()
         except ValueError:
             continue  # its layers have no defaults
-        if not (term.wants_pairs or term.student_taps or term.teacher_taps):
+        if "classes" in term.answers and not (term.wants_pairs or term.student_taps or term.teacher_taps):
             yield term
 
 

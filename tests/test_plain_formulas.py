@@ -10,7 +10,7 @@ import torch
 from understudy.methods import METHODS
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-KINDS = {method.model_fields["kind"].default: method for method in METHODS}
+KINDS = {method.model_fields["kind"].default: method for method in METHODS if "classes" in method.answers}
 
 
 @pytest.fixture(scope="module")

@@ -362,7 +362,7 @@ def test_ids_that_are_double_are_refused(tmp_path) -> None:
 
 def test_a_teacher_of_top_classes_is_not_recorded_again(tmp_path) -> None:
     record(Picks(), split_of(20), tmp_path / "top", keep=Storage(top=2))
-    with pytest.raises(InputError, match="tells only its likeliest classes, so it cannot be recorded again"):
+    with pytest.raises(InputError, match="does not tell all of its classes, so it cannot be recorded again"):
         record(Recorded(tmp_path / "top"), split_of(20), tmp_path / "again")
     dense = record(Picks(), split_of(20), tmp_path / "dense", keep=DENSE)
     copied = record(Recorded(dense), split_of(20), tmp_path / "copied", keep=Storage(top=2, dtype="int8"))

@@ -318,7 +318,7 @@ def refuse_uncounted(shapes: Shapes, counts: Sequence[int]) -> None:
         InputError: for a layer of the encoder, where a decoder gives the logits.
     """
     of_logits = shapes.student_logits[1:-1]
-    strange = [count for count in counts if shapes.masked and len(of_logits) == 1 and count != of_logits[0]]
+    strange = [count for count in counts if shapes.decoded and len(of_logits) == 1 and count != of_logits[0]]
     if strange:
         raise InputError(
             f"the layer has {strange[0]} tokens and the logits have {of_logits[0]}, so that nobody can say which of "

@@ -51,6 +51,7 @@ class Knowledge:
         tokenization: by what the network itself made its tokens, as a digest; None where it made none.
         members: the same of each of several students or teachers, by name; empty for a single one.
         top: which classes the logits are about, and what is known of the others; None: they are about all.
+        decoded: whether the positions are those of a decoder, beside an encoder with positions of its own.
         labels: whether the positions beside the batch are labels of a sample, each a question of its own, and no
             places in it: a feature has no row for each of them.
     """
@@ -62,6 +63,7 @@ class Knowledge:
     tokenization: str | None = None
     members: Mapping[str, Knowledge] = field(default_factory=dict)
     top: TopClasses | None = None
+    decoded: bool = False
     labels: bool = False
 
     @property
@@ -108,7 +110,7 @@ class Shapes:
         tokens: shape of the student's mask of real tokens, None without one.
         same_tokens: False where both networks make tokens of a text, and not the same ones.
         labels: whether each sample has several labels, as in :class:`Knowledge`.
-        masked: whether it is said which positions of the logits count.
+        decoded: whether the logits are those of a decoder beside an encoder.
     """
 
     student: Mapping[str, Size]
@@ -118,7 +120,7 @@ class Shapes:
     tokens: Size | None = None
     same_tokens: bool = True
     labels: bool = False
-    masked: bool = False
+    decoded: bool = False
 
     @property
     def places(self) -> Size:
@@ -147,7 +149,7 @@ class Shapes:
             tokens=student.tokens.shape if student.tokens is not None else None,
             same_tokens=teacher is None or len({student.tokenization, teacher.tokenization} - {None}) < 2,
             labels=student.labels,
-            masked=student.mask is not None,
+            decoded=student.decoded,
         )
 
 

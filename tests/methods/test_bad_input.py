@@ -10,9 +10,10 @@ from understudy import IGNORE_INDEX, CrossEntropy, Distiller, InputError
 from understudy.feature_method import FeatureMethod
 from understudy.methods import METHODS, Fsp
 
-ON_MAPS = [method for method in METHODS if method.model_fields["kind"].default not in TRANSFORMERS_ONLY]
+OF_CLASSES = [method for method in METHODS if "classes" in method.answers]
+ON_MAPS = [method for method in OF_CLASSES if method.model_fields["kind"].default not in TRANSFORMERS_ONLY]
 each_method_on_maps = pytest.mark.parametrize("method", ON_MAPS, ids=lambda method: method.__name__)
-each_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+each_method = pytest.mark.parametrize("method", OF_CLASSES, ids=lambda method: method.__name__)
 
 
 class Convolutional(nn.Module):

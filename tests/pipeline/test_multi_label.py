@@ -218,9 +218,11 @@ def test_what_is_about_one_class_of_each_sample_is_refused(source) -> None:
     bias = "{kind: fit_bias, name: bias, student: student, teacher: teacher, classes: [music]}"
     with pytest.raises(InputError, match=r"stages.0.kind: fit_bias is about classes of which each sample has one"):
         described(source, f"stages=[{bias}]")
+    table = source.parent / "answers.csv"
+    table.write_text("id,label\n0,music\n")
     with pytest.raises(InputError, match="a table of answers tells one class of each sample"):
         run(
-            described(source, "stages.student.teacher={kind: table, path: x.csv}"),
+            described(source, f"stages.student.teacher={{kind: table, path: {table}}}"),
             source.parent / "never",
             progress=SilentProgress(),
             only=("student",),

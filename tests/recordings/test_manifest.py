@@ -84,7 +84,7 @@ def test_what_is_not_known_is_compared_with_nothing(name) -> None:
 
 def test_every_field_is_compared_but_for_the_samples() -> None:
     compared = set(Manifest.model_fields) - {"samples", "parts", "format", "runtime"}
-    assert compared == {*UNKNOWN, "teacher", "classes", "probabilities", "views", "view_seed", "keep"}
+    assert compared == {*UNKNOWN, "teacher", "task", "classes", "probabilities", "views", "view_seed", "keep"}
     grown = FULL.model_copy(
         update={"samples": "other", "runtime": "onnx", "parts": (Part(name="train", first=0, last=9, views=9),)}
     )

@@ -101,7 +101,7 @@ def test_floats_are_no_classes(tmp_path):
         InputError, match=r"is not a whole number; .* For numbers there are the tasks `text_regression`"
     ):
         load_data(DataSpec(source=source), task=TextClassification())
-    with pytest.raises(InputError, match="`label` names 2 columns; task 'text_classification' has one label"):
+    with pytest.raises(InputError, match="`label` names 2 columns; task 'text_classification' reads one"):
         load_data(DataSpec(source=source, label=("label", "text")), task=TextClassification())
 
 

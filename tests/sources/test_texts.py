@@ -1,7 +1,6 @@
 """Texts in memory: found in a table, held without padding, and read in batches of about one length."""
 
 import csv
-import re
 
 import datasets
 import pytest
@@ -354,7 +353,7 @@ def test_only_batches_near_each_other_exchange_texts():
 def test_views_of_texts_are_refused():
     split = letters([3, 2, 1])
     for views in (Views(flip=True), Views(mixup=1.0)):
-        with pytest.raises(InputError, match=re.escape("the samples of split 'train' have shape (3,)")):
+        with pytest.raises(InputError, match="the samples of split 'train' are texts"):
             Loader(split, batch_size=2, views=views)
     assert len(list(Loader(split, batch_size=2, views=Views()))) == 2  # which change nothing
 

@@ -142,11 +142,7 @@ def export(
             ``NAME.unproved.…``, with its proof, and what was there before stays.
     """
     target = place_of(path, format)
-    if isinstance(example, Mapping) and DECODED in example:
-        raise InputError(
-            f"an encoder–decoder cannot be written as {format!r}; expected `understudy export MODEL --format "
-            "transformers`, which leaves a folder that transformers and all that builds on it loads"
-        )
+    _check_decoder(example, format)
     own = copy.deepcopy(unwrapped(model)).cpu().float().eval()
     example = moved(example, "cpu")
     network = traced(own, example, task)
@@ -183,6 +179,14 @@ def export(
         raise RunError(f"{target} does not answer as the network does: {'; '.join(proof.problems)}. It was kept")
     size = sum(part.stat().st_size for part in _parts(target))
     return Exported(target, format, card, proof, size, _built_by(target, card) if format == "tensorrt" else None)
+
+
+def _check_decoder(example: Any, format: Format) -> None:
+    if isinstance(example, Mapping) and DECODED in example:
+        raise InputError(
+            f"an encoder–decoder cannot be written as {format!r}; expected `understudy export MODEL --format "
+            "transformers`, which leaves a folder that transformers and all that builds on it loads"
+        )
 
 
 def place_of(path: str | Path, format: Format) -> Path:

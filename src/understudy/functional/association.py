@@ -18,8 +18,8 @@ def pearson_correlation(first: Float[Tensor, "*series count"], second: Float[Ten
         (...,), float64, from -1 to 1; 0 where one of the two never changes.
 
     Example:
-        >>> pearson_correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 5.0, 7.0]))
-        tensor(1., dtype=torch.float64)
+        >>> round(float(pearson_correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 5.0, 7.0]))), 6)
+        1.0
     """
     deviations = [values.double() - values.double().mean(-1, keepdim=True) for values in (first, second)]
     # Rounding leaves something of a constant, which is no change.
@@ -41,8 +41,8 @@ def spearman_correlation(first: Float[Tensor, "*series count"], second: Float[Te
         (...,), float64, from -1 to 1; 0 where one of the two never changes.
 
     Example:
-        >>> spearman_correlation(torch.tensor([1.0, 2.0, 30.0]), torch.tensor([-5.0, 0.0, 0.1]))
-        tensor(1., dtype=torch.float64)
+        >>> round(float(spearman_correlation(torch.tensor([1.0, 2.0, 30.0]), torch.tensor([-5.0, 0.0, 0.1]))), 6)
+        1.0
 
     References:
         Spearman: The Proof and Measurement of Association between Two Things, American Journal of Psychology 1904.

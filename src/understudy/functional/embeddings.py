@@ -31,8 +31,8 @@ def similarity_agreement(
 
     Example:
         >>> points = torch.tensor([[1.0, 0.0], [2.0, 1.0], [0.0, 3.0]])
-        >>> similarity_agreement(5.0 * points, points)
-        tensor(1., dtype=torch.float64)
+        >>> round(float(similarity_agreement(5.0 * points, points)), 6)
+        1.0
     """
     first, second = _pairs(len(student_embeddings), most, student_embeddings.device)
     cosines = [
@@ -59,7 +59,8 @@ def nearest_agreement(
 
     Example:
         >>> teacher = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
-        >>> nearest_agreement(torch.tensor([[1.0], [1.0], [-1.0], [1.0]]), teacher, among=1)
+        >>> student = torch.tensor([[1.0, 0.0], [1.0, 0.2], [1.0, 0.3], [0.1, 1.0]])
+        >>> nearest_agreement(student, teacher, among=1)
         tensor(0.5000, dtype=torch.float64)
     """
     student, teacher = _directions(student_embeddings), _directions(teacher_embeddings)

@@ -157,7 +157,7 @@ class _Reader(Dataset[Batch]):
         self._split, self._views, self._transform = split, views, transform
         self._seed, self._view = seed, view
         if views is not None and views.mixes:
-            unlabelled = ~known(split.targets)
+            unlabelled = ~split.known
             self._by_label, self._unlabelled = (~unlabelled).long().argsort(stable=True), unlabelled.sum()
 
     def __getitem__(self, indices: Tensor) -> Batch:

@@ -17,6 +17,7 @@ from understudy.methods.cross_entropy import CrossEntropy
 from understudy.objective import Method
 from understudy.tasks.classification import call_network, logits_of
 from understudy.tasks.task import Task
+from understudy.tokenizing import DECODED
 
 if TYPE_CHECKING:
     from torchmetrics import MetricCollection
@@ -67,7 +68,8 @@ class LanguageModel(Task):
                 f"the model tells {logits.shape[-1]:,} tokens apart, fewer than the vocabulary of {self.vocabulary:,}; "
                 "it belongs to another tokenizer"
             )
-        return Knowledge(logits=logits[..., : self.vocabulary], mask=batch.mask)
+        decoded = isinstance(batch.inputs, Mapping) and DECODED in batch.inputs
+        return Knowledge(logits=logits[..., : self.vocabulary], mask=batch.mask, decoded=decoded)
 
     @property
     def supervised(self) -> Method:

@@ -28,6 +28,7 @@ class SequenceToSequence(LanguageModel):
     positions; what counts are those whose label is not -100.
 
     Example:
+        >>> import torch
         >>> task = SequenceToSequence(decoder_start=0)
         >>> batch = task.batch({"input_ids": torch.tensor([[5, 6, 7]]), "labels": torch.tensor([[8, 1]])})
         >>> batch.inputs["decoder_input_ids"].tolist(), batch.targets.tolist()

@@ -102,7 +102,7 @@ def _spread(answers: Tensor) -> Tensor:
     """The root of the mean square of what answers differ by, those to one sample or, of one number, to all."""
     mean = answers.mean(-1, keepdim=True) if answers.shape[-1] > 1 else answers.mean()
     spread = (answers - mean).square().mean().sqrt()
-    return spread if spread > 0 else answers.square().mean().sqrt()
+    return spread if spread > 0 or answers.shape[-1] > 1 else answers.square().mean().sqrt()
 
 
 def openvino_network(module: nn.Module, example: Batch, task: Task) -> nn.Module:
