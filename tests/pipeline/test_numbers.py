@@ -127,7 +127,7 @@ def test_the_recording_holds_numbers_and_what_is_known(source, finished) -> None
     assert train.labelled < train.samples
     assert validation.labelled == validation.samples
     assert (train.accuracy, train.entropy) == (None, None)
-    with pytest.raises(InputError, match="keeps the likeliest classes, and these answers are numbers"):
+    with pytest.raises(InputError, match="keep some of the classes, and these answers are numbers"):
         run(
             described(source, "stages.1.keep={top: 1}", "stages.2.teacher=teacher"),
             finished.parent / "top",

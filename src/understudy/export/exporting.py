@@ -113,9 +113,9 @@ def export(
 ) -> Exported:
     """Write a network as a file for another runtime, and prove that it answers as the network does.
 
-    The file is written beside its place, run in every installed runtime that takes it, and put in its place only when
-    it is proved (:func:`~understudy.export.proof.prove`). The network's own normalisation of its inputs is in it. The
-    file of one for texts takes tokens; a tokenizer that makes them is written beside it.
+    The file is written beside its place, run in every installed runtime that takes it, and put there when it is proved
+    (:func:`~understudy.export.proof.prove`). The network's own normalisation of its inputs is in it. The file of one
+    for texts takes tokens; a tokenizer that makes them is written beside it.
 
     Args:
         model: the network; it is left as it was.
@@ -136,14 +136,12 @@ def export(
         The file, with its proof.
 
     Raises:
-        InputError: when a library is not installed, or the network cannot be converted, naming operator and layer; for
-            an encoder–decoder.
+        InputError: when a library is not installed, or the network cannot be converted, naming operator and layer.
         RunError: when the file does not answer as the network does, with the figure and the bound; it is then called
             ``NAME.unproved.…``, with its proof, and what was there before stays.
     """
-    target = place_of(path, format)
     _check_decoder(example, format)
-    own = copy.deepcopy(unwrapped(model)).cpu().float().eval()
+    target, own = place_of(path, format), copy.deepcopy(unwrapped(model)).cpu().float().eval()
     example = moved(example, "cpu")
     network = traced(own, example, task)
     if network.quantized and format not in INT8_FORMATS:
