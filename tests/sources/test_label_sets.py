@@ -183,6 +183,8 @@ def test_mixed_images_have_the_labels_of_both(tmp_path) -> None:
     images = np.random.default_rng(0).integers(0, 255, (30, 4, 4), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", x=images, y=np.tile(MATRIX.numpy(), (5, 1)))
     train = load_data(DataSpec(source=str(tmp_path / "x.npz"), carve=3, carve_test=3), task=TASK).train
+    train = train.subset(Subset(labels=len(train) // 2))
+    assert 0 < train.labelled < len(train)
     batch = next(iter(Loader(train, batch_size=len(train), shuffle=False, views=Views(mixup=0.4))))
     assert torch.equal(batch.label_pairs[..., 0], train.targets)
     assert batch.shares.shape == batch.targets.shape == train.targets.shape
