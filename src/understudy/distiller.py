@@ -85,7 +85,6 @@ class Distiller(nn.Module):
             raise InputError("\n".join(refused))
         if self.task.batch(example).label_pairs is not None and objective.unmixable:
             raise InputError("\n".join(objective.unmixable))
-        _check_answers(objective, self.task)
         students = _students(student)
         _check_names(objective, students, teacher)
         for module in _networks(teacher).values():
@@ -221,28 +220,6 @@ def _check_apart(student: nn.Module, teacher: nn.Module) -> None:
             f"teacher and student share the parameters {listing(shared)}, so that the teacher would change while "
             "the student trains. Give the teacher a copy.deepcopy of them, or freeze them (requires_grad=False)"
         )
-
-
-def _check_answers(objective: Objective, task: Task) -> None:
-    """Refuse terms about probabilities of classes where there are none."""
-    unfit = [term.label for term in objective.terms if task.answers not in term.answers]
-    if unfit:
-        raise InputError("\n".join(unfit_answers(label, task) for label in unfit))
-
-
-def unfit_answers(term: str, task: Task) -> str:
-    """Why a term is nothing for the networks of a task, in words.
-
-    Args:
-        term: what it is called.
-        task: with other answers than the term is about.
-    """
-    fitting = {
-        "classes": "soft_targets or cross_entropy",
-        "numbers": "regression, or squared_error for true numbers",
-        "vectors": "cosine_features, embedding_similarity or regression",
-    }
-    return f"{term} is not about {task.answers}, which task {task.kind!r} answers; use {fitting[task.answers]}"
 
 
 def _check_logits(student: torch.Size, teacher: torch.Size, task: Task) -> None:

@@ -199,6 +199,10 @@ def test_the_verbs_know_what_a_saved_model_answers(source, finished) -> None:
     [
         ("stages.2.objective=[{kind: soft_targets}]", "soft_targets is not about numbers"),
         ("stages.0.objective=[{kind: cross_entropy}]", "cross_entropy is not about numbers"),
+        (
+            "stages.1={kind: fit_bias, name: answers, student: teacher, teacher: teacher, classes: [a]}",
+            "fit_bias is about classes of which each sample has one, and here it has numbers",
+        ),
     ],
 )
 def test_terms_about_classes_are_refused_before_anything_runs(source, change, message) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, final
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, model_validator
 
-from understudy.distiller import unfit_answers
 from understudy.objective import Objective
 from understudy.pipeline.stages import AnyStage, Deploy, Distill, Stage, Train, Transfer
 from understudy.recipe.problems import KeyPath
@@ -52,7 +51,7 @@ class Recipe(Spec):
         problems = misplaced({("stages", index): stage for index, stage in enumerate(self.stages)})
         problems += _unmixable(self.stages) + unfit_recordings(self.stages, self.seeds, self.task)
         problems += misused_quantized(self.stages) + _without_texts(self.task, self.stages)
-        problems += _refused(self.task, self.stages) + _about_other_answers(self.task, self.stages)
+        problems += _refused(self.task, self.stages) + _without_points(self.task, self.stages)
         doubles = [seed for seed, count in Counter(self.seeds).items() if count > 1]
         if doubles:
             problems.append((("seeds",), f"given twice: {', '.join(map(str, doubles))}; every seed counts once"))
@@ -74,11 +73,12 @@ def _without_texts(task: AnyTask, stages: tuple[Stage, ...]) -> list[tuple[KeyPa
 
 def _refused(task: AnyTask, stages: tuple[Stage, ...]) -> list[tuple[KeyPath, str]]:
     """Terms and stages that say nothing in this task."""
-    alone = "is about classes of which each sample has one, and here it has any number of labels; leave the stage out"
+    has = "any number of labels" if task.answers == "classes" else task.answers
+    alone = f"is about classes of which each sample has one, and here it has {has}; leave the stage out"
     unfit: list[tuple[KeyPath, str]] = [
         (("stages", index, "kind"), f"{stage.kind} {alone}")
         for index, stage in enumerate(stages)
-        if stage.among_classes and isinstance(task, MultiLabelClassification)
+        if stage.among_classes and (task.answers != "classes" or isinstance(task, MultiLabelClassification))
     ]
     return unfit + [
         (("stages", index, "objective", number), problem)
@@ -89,21 +89,14 @@ def _refused(task: AnyTask, stages: tuple[Stage, ...]) -> list[tuple[KeyPath, st
     ]
 
 
-def _about_other_answers(task: AnyTask, stages: tuple[Stage, ...]) -> list[tuple[KeyPath, str]]:
-    """Terms about classes where the answers are numbers, and the reverse; files that cannot be chosen by quality."""
-    found: list[tuple[KeyPath, str]] = [
-        (("stages", index, "objective", number), unfit_answers(term.label, task))
-        for index, stage in enumerate(stages)
-        if isinstance(stage, Train | Transfer | Distill)
-        for number, term in enumerate(stage.objective or ())
-        if task.answers not in term.answers
-    ]
-    if task.answers != "classes" and (task.lower_is_better or not task.labelled):
-        message = "chooses by how many points of the headline metric a file may lose, and this one has none; " + (
-            "set `metric: r2` or a correlation in `task`" if task.labelled else "leave it out, `export` proves files"
-        )
-        found += [(("stages", index), message) for index, stage in enumerate(stages) if isinstance(stage, Deploy)]
-    return found
+def _without_points(task: AnyTask, stages: tuple[Stage, ...]) -> list[tuple[KeyPath, str]]:
+    """Files that cannot be chosen by quality."""
+    if task.answers == "classes" or (task.labelled and not task.lower_is_better):
+        return []
+    message = "chooses by how many points of the headline metric a file may lose, and this one has none; " + (
+        "set `metric: r2` or a correlation in `task`" if task.labelled else "leave it out, `export` proves files"
+    )
+    return [(("stages", index), message) for index, stage in enumerate(stages) if isinstance(stage, Deploy)]
 
 
 def _unmixable(stages: tuple[Stage, ...]) -> list[tuple[KeyPath, str]]:

@@ -64,7 +64,7 @@ class MultiLabelClassification(Task):
     def refuses(self, term: Method) -> str | None:
         """A term that is about classes among each other, which yes and no are not."""
         if not term.among_classes:
-            return None
+            return super().refuses(term)
         return (
             f"{term.label} compares the classes of a sample among each other, and with several labels each is a yes or "
             "no of its own; use soft_targets or sigmoid_targets instead"

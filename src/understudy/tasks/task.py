@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
 
 
+_FITTING: dict[Answers, str] = {
+    "classes": "soft_targets or cross_entropy",
+    "numbers": "regression, or squared_error for true numbers",
+    "vectors": "cosine_features, embedding_similarity or regression",
+}
+
+
 class Task(Spec):
     """How samples become a batch, how a model is called, what its logits are, and how quality is measured.
 
@@ -52,13 +59,16 @@ class Task(Spec):
         """
         return tuple(classes)
 
-    def refuses(self, term: Method) -> str | None:  # noqa: ARG002 - what overriding tasks need
+    def refuses(self, term: Method) -> str | None:
         """Why a term of an objective says nothing here, and what to take instead; None where it does.
 
         Args:
             term: any.
         """
-        return None
+        if self.answers in term.answers:
+            return None
+        fitting = _FITTING[self.answers]
+        return f"{term.label} is not about {self.answers}, which task {self.kind!r} answers; use {fitting}"
 
     @abstractmethod
     def batch(self, raw: Any) -> Batch:
