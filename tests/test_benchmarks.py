@@ -114,6 +114,12 @@ def test_head_loss(tmp_path):
     assert [goal["at_most"] for case in cases for goal in case["goals"]] == [0.9, 0.1, 0.6, 0.05]
 
 
+def test_head_chunk(tmp_path):
+    cases = quick("head_chunk", tmp_path)["cases"]
+    assert [case["name"] for case in cases] == ["a step: seconds", "a step: MiB"]
+    assert all(case["rounds"].keys() == {"all logits", "head_chunk"} for case in cases)
+
+
 def test_padding(tmp_path):
     cases = quick("padding", tmp_path)["cases"]
     assert [case["name"] for case in cases] == ["lstm", "bert"]

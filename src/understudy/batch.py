@@ -11,6 +11,7 @@ from torch import Tensor
 
 IGNORE_INDEX = -100
 """The target of a position that has no label (the value that ``torch.nn.functional.cross_entropy`` ignores)."""
+_PER_SAMPLE = ("inputs", "targets", "mask", "ids", "label_pairs", "shares")
 
 
 def known(targets: Tensor) -> Tensor:
@@ -121,6 +122,21 @@ class Batch:
             if tensor is not None:
                 return len(tensor)
         raise ValueError("a batch needs at least one tensor to know its length")
+
+
+def rows(batch: Batch, index: Tensor | slice) -> Batch:
+    """Some rows of a batch, or all in another order; inputs of any structure."""
+    count = len(batch)
+
+    def picked(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value[index] if value.ndim and len(value) == count else value
+        if isinstance(value, Mapping):
+            return {key: picked(item) for key, item in value.items()}
+        return tuple(picked(item) for item in value) if isinstance(value, tuple | list) else value
+
+    per_row = {name: picked(getattr(batch, name)) for name in _PER_SAMPLE}
+    return replace(batch, **per_row)
 
 
 def tensors_of(inputs: Any) -> list[Tensor]:

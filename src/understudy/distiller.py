@@ -6,19 +6,20 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
 
-from understudy.batch import Batch
+from understudy.batch import Batch, rows
 from understudy.cohort import Cohort
 from understudy.errors import InputError, listing
 from understudy.gathering import alone
 from understudy.knowledge import Knowledge, LayerPairs
+from understudy.last_layer import LastLayer, last_layer
 from understudy.objective import BuiltObjective, Method, Objective, sides
 from understudy.pairing import Anatomy, anatomy, pair_layers
-from understudy.taps import Taps, of_member, paths_of, unreadable, unwrapped
+from understudy.taps import Taps, is_compiled, of_member, paths_of, unreadable, unwrapped
 from understudy.tasks.classification import Classification
 from understudy.tasks.task import Task
 from understudy.teachers.ensemble import Ensemble
@@ -59,13 +60,20 @@ class Distiller(nn.Module):
         example: one batch as the loader yields it. Student and teacher see it once, in eval mode, to check
             layers, shapes and classes before anything is trained; no weight, buffer or random number changes.
         task: how batches and models are read; classification when not given.
+        head_chunk: positions whose logits are computed at a time while training, so that those of a whole batch are
+            never held: for language models with many words. ``auto`` is about a million logits. Student and live
+            teacher then stop before their last layer, and terms on logits have the same value and gradient as
+            otherwise. In eval mode, and when not given, all logits are computed at once.
 
     Raises:
         InputError: naming every layer, student or teacher that does not exist and every pair of shapes that does
-            not fit.
+            not fit; and for a ``head_chunk`` where logits are no linear layer's, or a term needs them all.
     """
 
     teacher: Teacher | None
+    head_chunk: int | Literal["auto"] | None
+    values: int
+    """How many logits the student gives for one sample."""
 
     def __init__(
         self,
@@ -75,9 +83,11 @@ class Distiller(nn.Module):
         *,
         example: Any,
         task: Task | None = None,
+        head_chunk: int | Literal["auto"] | None = None,
     ) -> None:
         super().__init__()
         self.task = task or Classification()
+        self.head_chunk = head_chunk
         objective = Objective.of(objective)
         if isinstance(teacher, nn.Module) and not isinstance(teacher, Teacher):
             teacher = ModuleTeacher(teacher, task=self.task)
@@ -98,7 +108,11 @@ class Distiller(nn.Module):
         _check_layers(students, taps, teacher, self.teacher_taps)
         self._taps = {name: Taps(students[name], asked) for name, asked in taps.items()}
         try:
-            self.objective = self._build(objective, self.task.batch(example))
+            examined = self.task.batch(example)
+            if head_chunk is not None:  # where one sample's logits are many
+                examined = rows(examined, slice(1))
+            self.objective = self._build(objective, examined)
+            self._heads = self._last_layers(examined) if head_chunk is not None else (None, None)
         except InputError:
             for installed in self._taps.values():
                 installed.remove()
@@ -112,9 +126,15 @@ class Distiller(nn.Module):
             progress: how far the training is, 0 to 1; only scheduled weights need it.
         """
         batch = self.task.batch(batch)
-        teacher = self.teacher.observe(batch, self.teacher_taps) if self.teacher is not None else None
+        own, others = self._heads if self.head_chunk is not None and self.student.training else (None, None)
+        chunk = None if self.head_chunk == "auto" else self.head_chunk
+        teacher = self._asked(batch, others)
         with self.objective.watching():
-            student = self._observe(batch, _students(self.student))
+            networks = _students(self.student)
+            if own is None:
+                student = self._observe(batch, networks)
+            else:
+                student = own.left_out(self.student, lambda: self._observe(batch, networks), chunk)
         _check_gradients(student)
         loss, terms = self.objective(student, teacher, batch, progress=progress)
         return Step(loss=loss, terms=terms, student=student, teacher=teacher)
@@ -123,6 +143,26 @@ class Distiller(nn.Module):
     def reads_layers(self) -> bool:
         """Whether a term of the objective is about layers of the student."""
         return any(taps.paths for taps in self._taps.values())
+
+    def _asked(self, batch: Batch, head: LastLayer | None) -> Knowledge | None:
+        """What the teacher answers; a live one up to its last layer, where that is given."""
+        teacher = self.teacher
+        network = live_network(teacher)
+        if teacher is None:
+            return None
+        if head is None or network is None:
+            return teacher.observe(batch, self.teacher_taps)
+        return head.left_out(network, lambda: teacher.observe(batch, self.teacher_taps))
+
+    def _last_layers(self, example: Batch) -> tuple[LastLayer, LastLayer | None]:
+        """Of the student, and of a teacher that is a network in PyTorch; others give all logits that they tell."""
+        _check_chunks(self.student, self.objective.objective)
+        example, inner, teacher = beside(example, self.student), unwrapped(self.student), self.teacher
+        with undisturbed(inner, example.device):
+            own = last_layer(inner, lambda: self.task.observe(inner, example))
+        if not isinstance(teacher, ModuleTeacher) or is_compiled(teacher.module):
+            return own, None
+        return own, last_layer(teacher.module, lambda: teacher.observe(example))
 
     def _observe(self, batch: Batch, students: Mapping[str | None, nn.Module]) -> Knowledge:
         """What the student shows; of several what the first one shows, and each under its name."""
@@ -144,6 +184,7 @@ class Distiller(nn.Module):
             student = self._observe(example, bare)
             teacher = self.teacher.observe(example, self.teacher_taps) if self.teacher is not None else None
         _check_gradients(student)
+        self.values = student.shape[1:].numel()
         for term in objective.terms:
             shown, answer = sides(term, student, teacher)
             if answer is not None and term.needs_teacher and term.compares_logits:
@@ -220,6 +261,17 @@ def _check_apart(student: nn.Module, teacher: nn.Module) -> None:
             f"teacher and student share the parameters {listing(shared)}, so that the teacher would change while "
             "the student trains. Give the teacher a copy.deepcopy of them, or freeze them (requires_grad=False)"
         )
+
+
+def _check_chunks(student: nn.Module, objective: Objective) -> None:
+    """Refuse what cannot be computed for a few positions at a time."""
+    problems = objective.unchunkable
+    if isinstance(unwrapped(student), Cohort):
+        problems.append("head_chunk is for one student; leave it out where several train together")
+    if is_compiled(student):
+        problems.append("head_chunk and torch.compile do not go together; leave one of them out")
+    if problems:
+        raise InputError("\n".join(problems))
 
 
 def _check_logits(student: torch.Size, teacher: torch.Size, task: Task) -> None:

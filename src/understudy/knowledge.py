@@ -10,6 +10,7 @@ from torch import Size, Tensor
 
 from understudy.functional.drawn_classes import drawn_logits
 from understudy.functional.top_classes import spread_logits
+from understudy.functional.vocabulary import Head
 
 Answers = Literal["classes", "numbers", "vectors"]
 """What the last dimension of logits is: scores of classes; numbers, each with a meaning of its own; or a vector, of
@@ -38,6 +39,21 @@ class TopClasses:
 
 
 @dataclass(frozen=True, slots=True)
+class BeforeHead:
+    """Logits that are still to be computed, for a few positions at a time.
+
+    Attributes:
+        hidden: (..., width), what goes into a network's last layer.
+        head: that layer.
+        chunk: positions at a time; None: about a million logits.
+    """
+
+    hidden: Tensor
+    head: Head
+    chunk: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Knowledge:
     """What a student shows, or a teacher answers, for one batch.
 
@@ -54,6 +70,8 @@ class Knowledge:
         decoded: whether the positions are those of a decoder, beside an encoder with positions of its own.
         labels: whether the positions beside the batch are labels of a sample, each a question of its own, and no
             places in it: a feature has no row for each of them.
+        before_head: what the logits can be computed from, where a network stopped before its last layer: ``logits``
+            then have their shape, and no values. None: they are there.
     """
 
     logits: Tensor
@@ -65,6 +83,12 @@ class Knowledge:
     top: TopClasses | None = None
     decoded: bool = False
     labels: bool = False
+    before_head: BeforeHead | None = None
+
+    @property
+    def computed(self) -> Tensor:
+        """The last that the network computed, one row for each sample: its logits, or what goes into its head."""
+        return self.logits if self.before_head is None else self.before_head.hidden
 
     @property
     def places(self) -> Size:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -15,8 +16,12 @@ from torch import Tensor, nn
 
 from understudy.balancing import Balance
 from understudy.batch import Batch
+from understudy.chunks import in_chunks
 from understudy.errors import InputError, listing
+from understudy.functional.geometry import precise
+from understudy.functional.reduction import positive
 from understudy.functional.top_classes import merged_logits
+from understudy.functional.vocabulary import ClosedForm
 from understudy.knowledge import Answers, Knowledge, LayerPairs, Shapes, TopClasses
 from understudy.schedules import AnySchedule, Schedule, value_at
 from understudy.spec import Spec
@@ -42,6 +47,9 @@ class Method(Spec):
     """Whether the term, if it needs a teacher, needs one with the student's own classes."""
     batch_coupled: ClassVar[bool] = False
     """Whether the samples of a batch are compared with each other, those of all processes included."""
+    by_position: ClassVar[bool] = False
+    """Whether the loss is a mean over positions of something about the logits of each, and of nothing else, so that it
+    can be computed for a few positions at a time."""
     answers: ClassVar[tuple[Answers, ...]] = ("classes",)
     """What the networks may answer that the term is about; one on their layers does not mind."""
     needs_one_label: ClassVar[bool] = False
@@ -97,6 +105,14 @@ class Method(Spec):
     def learns_from_draws(self) -> bool:
         """Whether classes that were drawn by the teacher's probabilities are enough; they are then ``teacher.top``."""
         return False
+
+    @property
+    def closed_form(self) -> ClosedForm | None:
+        """The divergence that the loss is, times the square of its temperature, where its gradient is a known formula.
+
+        It is a faster way for a term ``by_position``, and no other value.
+        """
+        return None
 
     @property
     def wants_pairs(self) -> bool:
@@ -292,6 +308,26 @@ class Objective:
             if term.needs_one_label
         ]
 
+    @property
+    def unchunkable(self) -> list[str]:
+        """Why the logits of a batch cannot be computed a few positions at a time, and what to do; none if they can."""
+        problems = []
+        of_layers = [
+            term for term in self.terms if (term.student_taps or term.wants_pairs) and not term.compares_logits
+        ]
+        whole = [term.label for term in self.terms if not term.by_position and term not in of_layers]
+        if whole:
+            problems.append(
+                f"{', '.join(whole)} needs the logits of all positions at once, which head_chunk never has; use "
+                "cross_entropy, soft_targets, reverse_kl, skew_kl, jensen_shannon or total_variation, or leave it out"
+            )
+        if self.balance is not None:
+            problems.append(
+                f"head_chunk computes the gradients of all terms together, and {self.balance.kind} needs those of "
+                "each; leave one of them out"
+            )
+        return problems
+
     def without_teacher(self, supervised: Method) -> Objective:
         """The control's objective: the terms that do not distil, at their own weights relative to each other.
 
@@ -402,14 +438,44 @@ class BuiltObjective(nn.Module):
     def forward(
         self, student: Knowledge, teacher: Knowledge | None, batch: Batch, *, progress: float | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum, and each term's unweighted value, detached, by label."""
-        values, weights = {}, []
-        for method, module in zip(self.objective.terms, self.terms.values(), strict=True):
-            values[method.label] = term_value(method, module, student, teacher, batch)
-            weights.append(value_at(method.weight, progress))
+        """The weighted sum, and each term's unweighted value, detached, by label.
+
+        Of a student that stopped before its last layer the terms on logits are computed together, in chunks.
+        """
+        terms = list(zip(self.objective.terms, self.terms.values(), strict=True))
+        weights = {term.label: value_at(term.weight, progress) for term, _ in terms}
+        later = [(term, module) for term, module in terms if term.by_position and student.before_head is not None]
+        values = {
+            term.label: term_value(term, module, student, teacher, batch)
+            for term, module in terms
+            if (term, module) not in later
+        }
         if self.balance is not None:
-            total = self.balance(list(values.values()), weights)
-        else:
-            first, *rest = (weight * value for weight, value in zip(weights, values.values(), strict=True))
-            total = sum(rest, first)
-        return total, {label: value.detach() for label, value in values.items()}
+            total = self.balance(list(values.values()), list(weights.values()))
+            return total, {label: value.detach() for label, value in values.items()}
+        parts = [weights[label] * value for label, value in values.items()]
+        if later:
+            partial_terms = [partial(_value_and_slopes, term, module) for term, module in later]
+            shares = [weights[term.label] for term, _ in later]
+            together, found = in_chunks(partial_terms, shares, student, teacher, batch)
+            parts.append(together)
+            values |= {term.label: value for (term, _), value in zip(later, found, strict=True)}
+        first, *rest = parts
+        return sum(rest, first), {label: values[label].detach() for label in weights}
+
+
+def _value_and_slopes(
+    term: Method, module: nn.Module, student: Knowledge, teacher: Knowledge | None, batch: Batch
+) -> tuple[Tensor, Tensor]:
+    """What some positions in a row add to a term, and the gradient of that to their logits."""
+    shown, answer = sides(term, student, teacher)
+    if term.closed_form is not None and answer is not None and answer.top is None:
+        assert batch.valid_total is not None  # whoever computes in chunks has counted
+        factor = term.closed_form.temperature**2 / positive(batch.valid_total)
+        values, slopes = term.closed_form(shown.logits, precise(answer.logits))
+        return factor * values.sum(), factor * slopes
+    with torch.enable_grad():
+        logits = student.logits.detach().requires_grad_()
+        value = term_value(term, module, replace(student, logits=logits), teacher, batch)
+        (slopes,) = torch.autograd.grad(value, logits)
+    return value.detach(), slopes

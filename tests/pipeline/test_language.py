@@ -358,3 +358,9 @@ def test_own_texts_that_nobody_can_judge(tmp_path, changes, place, message):
 def test_a_prompt_as_long_as_the_window_is_refused(source, tmp_path):
     with pytest.raises(InputError, match=r"`on_policy.prompt: 16` is the whole window of 16 tokens"):
         go(source, tmp_path / "run", "stages.3.on_policy={prompt: 16}", only=["live"])
+
+
+def test_a_training_in_chunks_of_logits_is_the_same(source, finished, tmp_path) -> None:
+    heard = go(source, tmp_path / "run", "stages.3.training.head_chunk=5", only=("live",))
+    whole = finished[1].trainings[1]  # the teacher's is the first
+    assert heard.trainings[1] == pytest.approx(whole, abs=0.01)

@@ -101,6 +101,35 @@ def test_each_missing_layer_of_a_list_is_named_at_its_key(recipe):
     assert found.startswith("17: stages.1.objective.1.student_layer: student has no layer 'hiden'; nearest: 'hidden1'")
 
 
+CHUNKS = ("{epochs: 1,", "{head_chunk: 4, epochs: 1,")
+
+
+def test_logits_of_a_few_positions_at_a_time_are_accepted(recipe):
+    recipe.write_text(recipe.read_text().replace(*CHUNKS))
+    assert load_and_join(recipe).stages[1].training.head_chunk == 4
+
+
+def test_terms_on_all_logits_at_once_are_refused_where_there_are_never_so_many(recipe):
+    found = problems(recipe, CHUNKS, ("kind: hint, student_layer: hidden1, teacher_layer: flatten", "kind: dist"))
+    (problem,) = found
+    assert "stages.1.training.head_chunk: dist needs the logits of all positions at once" in problem
+
+
+def test_a_network_whose_logits_are_no_linear_layer_s_cannot_stop_before_them(recipe, tmp_path, monkeypatch):
+    code = "from torch import nn\n\n\ndef make():\n    layers = nn.Flatten(), nn.Linear(64, 10), nn.LogSoftmax(-1)\n"
+    (tmp_path / "odd_networks.py").write_text(code + "    return nn.Sequential(*layers)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = "{source: python, target: odd_networks:make}"
+    found = problems(
+        recipe,
+        CHUNKS,
+        ("{source: understudy, name: mlp, arguments: {hidden: [8]}}", model),
+        ("kind: hint, student_layer: hidden1, teacher_layer: flatten", "kind: soft_targets"),
+    )
+    (problem,) = found
+    assert "stages.1.training.head_chunk: the logits of Sequential are not the output of its last linear" in problem
+
+
 def test_students_that_teach_each_other_are_joined(recipe):
     text = recipe.read_text()
     begun = text[: text.index("  - kind: train")]

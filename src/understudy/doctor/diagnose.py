@@ -10,9 +10,9 @@ from understudy.distiller import Distiller
 from understudy.doctor.balance import check_balance, term_gradients
 from understudy.doctor.classes import check_class_count, check_class_names, check_labels
 from understudy.doctor.evidence import (
-    FEW_ROWS,
     Observation,
     comparable,
+    few,
     head,
     labelled_rows,
     observe,
@@ -96,7 +96,7 @@ def _examine(
 ) -> list[Finding]:
     """Everything that needs the networks to run."""
     modes = {module: module.training for module in distiller.modules()}
-    frozen = check_freezing(distiller, head(training[0], FEW_ROWS))
+    frozen = check_freezing(distiller, head(training[0], few(distiller)))
     seen = observe(distiller, training)
     outputs = seen[0].student.logits.shape[-1]
     of_classes = distiller.task.answers == "classes"
@@ -149,7 +149,7 @@ def _train(distiller: Distiller, training: list[Batch]) -> list[Finding]:
     order = sorted(range(len(training)), key=lambda number: -labelled_rows(training[number]))
     findings, gradients = [], []
     for number in order[:GRADIENT_BATCHES]:
-        batch = head(training[number], FEW_ROWS)
+        batch = head(training[number], few(distiller))
         found = term_gradients(distiller, batch)
         findings += check_loss(found, batch, number)
         gradients += found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from understudy.batch import Batch
+from understudy.batch import Batch, rows
 from understudy.distiller import Distiller
 from understudy.errors import InputError
 from understudy.knowledge import Knowledge
@@ -25,7 +25,8 @@ MOST_SECONDS = 3.0
 """How long to read, and how long to run the networks, before the batches at hand must do."""
 MOST_VALUES = 2**27
 """How many logits to keep of each network."""
-_PER_ROW = ("inputs", "targets", "mask", "ids", "label_pairs", "shares")
+_MOST_LEARNT = 2**24
+"""How many logits to differentiate; some ten tensors of that size are held then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ def observe(distiller: Distiller, batches: Iterable[Batch]) -> list[Observation]
     observations, values = [], 0
     with torch.no_grad():
         for number, whole in enumerate(_in_time(batches)):
-            started, batch = time.perf_counter(), head(whole)
+            started, batch = time.perf_counter(), head(whole, affordable(distiller))
             student = _logits_only(distiller.task.observe(distiller.student, batch))
             told = _asked(distiller, batch)
             teacher, seconds = told and _logits_only(told), time.perf_counter() - started
@@ -171,6 +172,16 @@ def observe(distiller: Distiller, batches: Iterable[Batch]) -> list[Observation]
             if values > MOST_VALUES:
                 break
     return observations
+
+
+def affordable(distiller: Distiller) -> int:
+    """How many rows of a batch to show to the networks: fewer where each has very many logits."""
+    return max(2, min(MOST_ROWS, MOST_VALUES // distiller.values))
+
+
+def few(distiller: Distiller) -> int:
+    """How many are enough to look at structure, and few enough to be differentiated."""
+    return max(2, min(FEW_ROWS, _MOST_LEARNT // distiller.values))
 
 
 def head(batch: Batch, most: int = MOST_ROWS) -> Batch:
@@ -216,21 +227,6 @@ def teacher_answers(task: Task, observations: Iterable[Observation]) -> Answers:
 def student_answers(task: Task, observations: Iterable[Observation]) -> Answers:
     """The student's answers."""
     return answers(task, [(seen.student, seen.batch) for seen in observations])
-
-
-def rows(batch: Batch, index: Tensor | slice) -> Batch:
-    """Some rows of a batch, or all in another order; inputs of any structure."""
-    count = len(batch)
-
-    def picked(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value[index] if value.ndim and len(value) == count else value
-        if isinstance(value, Mapping):
-            return {key: picked(item) for key, item in value.items()}
-        return tuple(picked(item) for item in value) if isinstance(value, tuple | list) else value
-
-    per_row = {name: picked(getattr(batch, name)) for name in _PER_ROW}
-    return replace(batch, **per_row)
 
 
 def named_rows(batch: Batch, number: int, wrong: Tensor, *, most: int = 5) -> str:

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from understudy.batch import Batch
+from understudy.batch import Batch, rows
 from understudy.distiller import Distiller
-from understudy.doctor.evidence import rows
 from understudy.doctor.findings import Finding
 from understudy.doctor.untouched import networks
 from understudy.errors import RunError, listing

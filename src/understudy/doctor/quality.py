@@ -10,11 +10,11 @@ from understudy.batch import IGNORE_INDEX
 from understudy.distiller import Distiller
 from understudy.doctor.causes import Cause, normalised, parameter_counts, permuted, swapped
 from understudy.doctor.evidence import (
-    FEW_ROWS,
     Answers,
     Observation,
     comparable,
     error_of,
+    few,
     head,
     observe,
     read,
@@ -72,7 +72,7 @@ def check_teacher(
     with untouched(distiller, val, train):
         where, observations = _asked(distiller, val, train, batches)
         findings = [
-            *check_freezing(distiller, head(observations[0].batch, FEW_ROWS)),
+            *check_freezing(distiller, head(observations[0].batch, few(distiller))),
             *check_rows(distiller, observations),
         ]
         if comparable(observations[0]) and not any(finding.check in MEANINGLESS for finding in findings):

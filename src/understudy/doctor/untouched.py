@@ -35,6 +35,7 @@ def untouched(distiller: Distiller, *loaders: Iterable[Any] | None) -> Iterator[
     """
     roots = [distiller, *networks(distiller.teacher).values()]
     modules = list(dict.fromkeys(module for root in roots for module in root.modules()))
+    head_chunk, distiller.head_chunk = distiller.head_chunk, None  # all logits are looked at
     modes = [module.training for module in modules]
     buffers = [
         (module, name, buffer, buffer.clone())
@@ -55,6 +56,7 @@ def untouched(distiller: Distiller, *loaders: Iterable[Any] | None) -> Iterator[
         with alone():
             yield
     finally:
+        distiller.head_chunk = head_chunk
         for module, training in zip(modules, modes, strict=True):
             module.training = training
         for module, made in passes:

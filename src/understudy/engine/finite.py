@@ -132,7 +132,8 @@ def _faults_of_teacher(output: Step) -> Tensor | None:
     """To which samples of a batch only the teacher's answer is not finite."""
     if output.teacher is None or not len(output.student.logits):
         return None
-    student, teacher = (each.logits.detach().isfinite().flatten(1).all(1) for each in (output.student, output.teacher))
+    sides = (output.student, output.teacher)
+    student, teacher = (each.computed.detach().isfinite().flatten(1).all(1) for each in sides)
     return student & ~teacher
 
 

@@ -25,7 +25,7 @@ from understudy.engine.process import Process, data_parallel, process
 from understudy.engine.progress import Progress, SilentProgress, progress_for
 from understudy.engine.randomness import kept_randomness
 from understudy.engine.training import Training
-from understudy.errors import RunError
+from understudy.errors import InputError, RunError
 from understudy.teachers import AverageTeacher, ModuleTeacher, Teacher
 
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo", "NCCL")
@@ -149,6 +149,18 @@ def _live(teacher: Teacher | None) -> ModuleTeacher | None:
     return teacher if isinstance(teacher, ModuleTeacher) else None
 
 
+def _check_chunks(distiller: Distiller, training: Training) -> None:
+    """Refuse a training that means other chunks than the distiller, or that compiles what has to stop half-way."""
+    if training.head_chunk not in (None, distiller.head_chunk):
+        raise InputError(
+            f"the training says head_chunk={training.head_chunk!r} and the distiller {distiller.head_chunk!r}; "
+            f"build it with Distiller(…, head_chunk={training.head_chunk!r})"
+        )
+    compiles = isinstance(training.execution, Execution) and training.execution.compile
+    if distiller.head_chunk is not None and compiles:
+        raise InputError("head_chunk and execution.compile do not go together; leave one of them out")
+
+
 def _plan(
     distiller: Distiller,
     teacher: ModuleTeacher | None,
@@ -159,6 +171,7 @@ def _plan(
     saved: Checkpoint | None,
 ) -> Plan:
     """The plan of the checkpoint; otherwise what the main process finds to be the fastest."""
+    _check_chunks(distiller, training)
     if saved is not None:
         return Plan.model_validate(saved.state["plan"])
     if training.execution == "plain":

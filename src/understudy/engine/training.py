@@ -48,6 +48,10 @@ class Training(Spec):
     """The type that autocast uses for the student's forward pass; weights stay float32."""
     accumulate: Count = 1
     """Batches that make one step of the optimizer."""
+    head_chunk: Count | Literal["auto"] | None = None
+    """Positions whose logits are computed at a time, so that those of a batch are never held: for language models with
+    many words. ``auto`` is about a million logits; all at once when not given. Only while training: validation
+    computes a batch's."""
     clip_norm: Positive | None = None
     """Longest gradient, as the L2 norm over all parameters; longer ones are scaled down."""
     max_norm: Positive | None = None
@@ -72,6 +76,12 @@ class Training(Spec):
     def _one_length(self) -> Training:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either epochs or steps, and not both")
+        return self
+
+    @model_validator(mode="after")
+    def _not_compiled(self) -> Training:
+        if self.head_chunk is not None and isinstance(self.execution, Execution) and self.execution.compile:
+            raise ValueError("head_chunk and execution.compile do not go together; leave one of them out")
         return self
 
     def total_steps(self, batches_per_epoch: int) -> int:

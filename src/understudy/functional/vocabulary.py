@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -22,6 +21,58 @@ Divergence = Literal["kl", "reverse_kl", "skew_kl", "jensen_shannon", "total_var
 
 _LOGITS_AT_ONCE = 2**20
 """Logits of one chunk where nobody says how many tokens it has: 4 MiB in float32, which caches hold."""
+
+
+class ClosedForm(NamedTuple):
+    r"""A divergence whose gradient can be written down.
+
+    Attributes:
+        divergence: which one.
+        temperature: :math:`\tau`, which divides both logits; the value is not multiplied by its square.
+        beta: the teacher's share of the mixture, where there is one.
+    """
+
+    divergence: Divergence
+    temperature: float = 1.0
+    beta: float = 0.5
+
+    def __call__(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The divergence of each position (tokens,), and its gradient to the student's logits (tokens, vocabulary).
+
+        With p of the student, q of the teacher and m of the mixture, the gradient times the temperature:
+
+        - kl: KL(q || p), p - q
+        - reverse_kl: KL(p || q), p (log p/q - KL(p || q))
+        - skew_kl: KL(q || m), (beta - 1) p (q/m - sum p q/m)
+        - jensen_shannon: beta KL(q || m) + (1 - beta) KL(p || m), (1 - beta) p (log p/m - KL(p || m))
+        - total_variation: sum abs(p - q) / 2, p (s - sum p s) with s = sign(p - q) / 2
+        """
+        student = F.log_softmax(student_logits / self.temperature, dim=-1)
+        teacher = F.log_softmax(teacher_logits / self.temperature, dim=-1)
+        own, answered = student.exp(), teacher.exp()
+        if self.divergence == "kl":
+            value = (answered * (teacher - student)).sum(-1)
+            slopes = own - answered
+        elif self.divergence == "reverse_kl":
+            ratio = student - teacher
+            value = (own * ratio).sum(-1)
+            slopes = own * (ratio - value[:, None])
+        elif self.divergence == "total_variation":
+            difference = own - answered
+            value = difference.abs().sum(-1) / 2
+            slopes = _through_softmax(own, difference.sign() / 2)
+        else:
+            mixture = torch.logaddexp(teacher + math.log(self.beta), student + math.log1p(-self.beta))
+            of_teacher = (answered * (teacher - mixture)).sum(-1)
+            if self.divergence == "skew_kl":
+                value = of_teacher
+                slopes = (self.beta - 1.0) * _through_softmax(own, (teacher - mixture).exp())
+            else:
+                ratio = student - mixture
+                of_student = (own * ratio).sum(-1)
+                value = self.beta * of_teacher + (1.0 - self.beta) * of_student
+                slopes = (1.0 - self.beta) * own * (ratio - of_student[:, None])
+        return value, slopes.div_(self.temperature)
 
 
 class Head(NamedTuple):
@@ -111,18 +162,45 @@ def head_divergence_loss(
     """
     student_head, teacher_head = _alike(student_head, teacher_head, vocabulary)
     student, teacher = _valid(student_hidden, teacher_hidden, mask)
-    summed = _HeadDivergence.apply(
-        student,
-        student_head.weight,
-        student_head.bias,
-        (student_head.scale, student_head.cap),
-        teacher.detach(),
-        teacher_head,  # inside a tuple, and so no part of the graph
-        partial(_closed_form, divergence=divergence, temperature=temperature, beta=beta),
-        _tokens_at_once(chunk, student_head),
+    form = ClosedForm(divergence, temperature, beta)
+
+    def judged(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        answered = teacher_head.logits(teacher[rows])
+        values, slopes = form(logits, answered)
+        return values.sum(), slopes
+
+    summed = sum_in_chunks(student, head=student_head, judged=judged, chunk=chunk)
+    return temperature**2 * summed / positive(summed.new_tensor(len(student)) if total is None else total)
+
+
+def sum_in_chunks(
+    hidden: Float[Tensor, "tokens width"],
+    *,
+    head: Head,
+    judged: Callable[[Tensor, slice], tuple[Tensor, Tensor]],
+    chunk: int | None = None,
+) -> Float[Tensor, "..."]:
+    """A sum over tokens of something about their logits, of which no more than a chunk is ever in memory.
+
+    Args:
+        hidden: (tokens, width), what goes into the last layer.
+        head: that layer; its weight and bias get gradients.
+        judged: called without gradients, with the logits (some tokens, vocabulary) and which tokens they are; what is
+            summed, of any shape, and the gradient of its first value to these logits.
+        chunk: tokens at a time; None: about a million logits.
+
+    Returns:
+        The sum. Only the first value, in the order of memory, can be differentiated, and once.
+    """
+    return _SumInChunks.apply(
+        hidden,
+        head.weight,
+        head.bias,
+        (head.scale, head.cap),
+        judged,
+        _tokens_at_once(chunk, head),
         torch.is_grad_enabled(),
     )
-    return temperature**2 * summed / positive(summed.new_tensor(len(student)) if total is None else total)
 
 
 def checkpointed_head_loss(
@@ -190,53 +268,12 @@ def checkpointed_head_loss(
     return value / positive(value.new_tensor(len(student)) if total is None else total)
 
 
-def _closed_form(
-    student_logits: Tensor, teacher_logits: Tensor, *, divergence: Divergence, temperature: float, beta: float
-) -> tuple[Tensor, Tensor]:
-    """A divergence of each position (tokens,), and its gradient to the student's logits (tokens, vocabulary).
-
-    With p of the student, q of the teacher and m of the mixture, the gradient times the temperature:
-
-    - kl: KL(q || p), p - q
-    - reverse_kl: KL(p || q), p (log p/q - KL(p || q))
-    - skew_kl: KL(q || m), (beta - 1) p (q/m - sum p q/m)
-    - jensen_shannon: beta KL(q || m) + (1 - beta) KL(p || m), (1 - beta) p (log p/m - KL(p || m))
-    - total_variation: sum abs(p - q) / 2, p (s - sum p s) with s = sign(p - q) / 2
-    """
-    student = F.log_softmax(student_logits / temperature, dim=-1)
-    teacher = F.log_softmax(teacher_logits / temperature, dim=-1)
-    own, answered = student.exp(), teacher.exp()
-    if divergence == "kl":
-        value = (answered * (teacher - student)).sum(-1)
-        slopes = own - answered
-    elif divergence == "reverse_kl":
-        ratio = student - teacher
-        value = (own * ratio).sum(-1)
-        slopes = own * (ratio - value[:, None])
-    elif divergence == "total_variation":
-        difference = own - answered
-        value = difference.abs().sum(-1) / 2
-        slopes = _through_softmax(own, difference.sign() / 2)
-    else:
-        mixture = torch.logaddexp(teacher + math.log(beta), student + math.log1p(-beta))
-        of_teacher = (answered * (teacher - mixture)).sum(-1)
-        if divergence == "skew_kl":
-            value = of_teacher
-            slopes = (beta - 1.0) * _through_softmax(own, (teacher - mixture).exp())
-        else:
-            ratio = student - mixture
-            of_student = (own * ratio).sum(-1)
-            value = beta * of_teacher + (1.0 - beta) * of_student
-            slopes = (1.0 - beta) * own * (ratio - of_student[:, None])
-    return value, slopes.div_(temperature)
-
-
 def _through_softmax(probabilities: Tensor, slopes: Tensor) -> Tensor:
     """The gradient to logits from that to their probabilities."""
     return probabilities * (slopes - (probabilities * slopes).sum(-1, keepdim=True))
 
 
-class _HeadDivergence(torch.autograd.Function):
+class _SumInChunks(torch.autograd.Function):
     """The sum over tokens; its gradients are computed beside it, and kept instead of the logits."""
 
     @staticmethod
@@ -246,46 +283,46 @@ class _HeadDivergence(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         shape: tuple[float, float | None],
-        teacher_hidden: Tensor,
-        teacher_head: Head,
-        closed_form: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        judged: Callable[[Tensor, slice], tuple[Tensor, Tensor]],
         chunk: int,
         grad_enabled: bool,
     ) -> Tensor:
         head = Head(weight, bias, *shape)
         wanted = [wants and grad_enabled for wants in ctx.needs_input_grad[:3]]
-        total = precise(hidden.new_zeros(()))
+        sums = []
         of_hidden = torch.empty_like(hidden) if wanted[0] else None
         of_weight = precise(torch.zeros_like(weight)) if wanted[1] else None
         of_bias = precise(torch.zeros_like(bias)) if wanted[2] and bias is not None else None
-        for start in range(0, len(hidden), chunk):
-            own = hidden[start : start + chunk]
+        for start in range(0, max(len(hidden), 1), chunk):  # one chunk of nothing where there is nothing
+            rows = slice(start, start + chunk)
+            own = hidden[rows]
             logits = head.logits(own)
-            values, slopes = closed_form(logits, teacher_head.logits(teacher_hidden[start : start + chunk]))
-            total += values.sum()
+            value, slopes = judged(logits, rows)
+            sums.append(value)
             slopes *= head.scale
             if head.cap is not None:
                 slopes *= 1.0 - (logits / head.cap).square()
             if of_hidden is not None:
-                of_hidden[start : start + chunk] = slopes.to(weight.dtype) @ weight
+                of_hidden[rows] = slopes.to(weight.dtype) @ weight
             if of_weight is not None:
                 of_weight.addmm_(slopes.T, own.to(slopes.dtype))
             if of_bias is not None:
                 of_bias += slopes.sum(0)
         ctx.save_for_backward(of_hidden, of_weight, of_bias)
         ctx.types = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
-        return total
+        return torch.stack(sums).sum(0)
 
     @staticmethod
     @once_differentiable  # whose stub takes names from the arguments
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, *gradients: Tensor
     ) -> tuple[Tensor | None, ...]:
+        factor = gradients[0].flatten()[0]
         found = [
-            None if gradient is None else (gradient * gradients[0]).to(dtype)
+            None if gradient is None else (gradient * factor).to(dtype)
             for gradient, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
         ]
-        return (*found, None, None, None, None, None, None)
+        return (*found, None, None, None, None)
 
 
 def _alike(student_head: Head, teacher_head: Head, vocabulary: int | None) -> tuple[Head, Head]:

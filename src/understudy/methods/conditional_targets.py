@@ -35,6 +35,7 @@ class ConditionalTargets(Method):
     """
 
     paper: ClassVar[str] = "Meng, Li, Zhao, Gong: Conditional Teacher-Student Learning, ICASSP 2019 (arXiv:1904.12399)"
+    by_position: ClassVar[bool] = True
 
     kind: Literal["conditional_targets"] = "conditional_targets"
     temperature: Annotated[float, Field(gt=0.0)] = 1.0

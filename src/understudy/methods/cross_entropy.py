@@ -32,6 +32,7 @@ class CrossEntropy(Method):
 
     paper: ClassVar[str] = "Szegedy et al.: Rethinking the Inception Architecture for Computer Vision, CVPR 2016"
     needs_teacher: ClassVar[bool] = False
+    by_position: ClassVar[bool] = True
 
     kind: Literal["cross_entropy"] = "cross_entropy"
     label_smoothing: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0

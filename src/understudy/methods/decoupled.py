@@ -36,6 +36,7 @@ class Decoupled(Method):
     paper: ClassVar[str] = "Zhao, Cui, Song, Qiu, Liang: Decoupled Knowledge Distillation, CVPR 2022 (arXiv:2203.08679)"
     needs_one_label: ClassVar[bool] = True
     among_classes: ClassVar[bool] = True
+    by_position: ClassVar[bool] = True
 
     kind: Literal["decoupled"] = "decoupled"
     alpha: Annotated[float, Field(ge=0.0)] = 1.0

@@ -38,6 +38,7 @@ class DynamicTemperature(Method):
 
     paper: ClassVar[str] = "Wei, Bai: Dynamic Temperature Knowledge Distillation, 2024 (arXiv:2404.12711)"
     among_classes: ClassVar[bool] = True
+    by_position: ClassVar[bool] = True
 
     kind: Literal["dynamic_temperature"] = "dynamic_temperature"
     temperature: Annotated[float, Field(gt=0.0)] = 4.0

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from understudy.batch import Batch
 from understudy.functional.divergences import jensen_shannon_loss
+from understudy.functional.vocabulary import ClosedForm
 from understudy.knowledge import Knowledge
 from understudy.objective import Method
 
@@ -36,6 +37,7 @@ class JensenShannon(Method):
         "Agarwal et al.: On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes, "
         "ICLR 2024 (arXiv:2306.13649)"
     )
+    by_position: ClassVar[bool] = True
 
     kind: Literal["jensen_shannon"] = "jensen_shannon"
     beta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
@@ -47,6 +49,11 @@ class JensenShannon(Method):
     def merges_at(self) -> float:
         """The divergence of merged classes is defined too."""
         return self.temperature
+
+    @property
+    def closed_form(self) -> ClosedForm:
+        """With its gradient as a formula."""
+        return ClosedForm("jensen_shannon", self.temperature, self.beta)
 
     def loss(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """Mean divergence over the positions that count."""

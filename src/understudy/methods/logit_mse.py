@@ -30,6 +30,7 @@ class LogitMse(Method):
 
     paper: ClassVar[str] = "Ba, Caruana: Do Deep Nets Really Need to be Deep?, NIPS 2014 (arXiv:1312.6184)"
     answers: ClassVar[tuple[Answers, ...]] = ("classes", "numbers", "vectors")
+    by_position: ClassVar[bool] = True
 
     kind: Literal["logit_mse"] = "logit_mse"
     centred: bool = False

@@ -36,6 +36,7 @@ class LogitStandardisation(Method):
         "Sun, Ren, Li, Wang, Cao: Logit Standardization in Knowledge Distillation, CVPR 2024 (arXiv:2403.01427)"
     )
     among_classes: ClassVar[bool] = True
+    by_position: ClassVar[bool] = True
 
     kind: Literal["logit_standardisation"] = "logit_standardisation"
     temperature: Annotated[float, Field(gt=0.0)] = 2.0

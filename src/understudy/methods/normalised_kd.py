@@ -39,6 +39,7 @@ class NormalisedKd(Method):
     )
     needs_one_label: ClassVar[bool] = True
     among_classes: ClassVar[bool] = True
+    by_position: ClassVar[bool] = True
 
     kind: Literal["normalised_kd"] = "normalised_kd"
     gamma: Annotated[float, Field(ge=0.0)] = 1.5

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from understudy.batch import Batch
 from understudy.functional.divergences import reverse_kl_loss
+from understudy.functional.vocabulary import ClosedForm
 from understudy.knowledge import Knowledge
 from understudy.objective import Method
 
@@ -33,6 +34,7 @@ class ReverseKl(Method):
     paper: ClassVar[str] = (
         "Gu, Dong, Wei, Huang: MiniLLM: Knowledge Distillation of Large Language Models, ICLR 2024 (arXiv:2306.08543)"
     )
+    by_position: ClassVar[bool] = True
 
     kind: Literal["reverse_kl"] = "reverse_kl"
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
@@ -42,6 +44,11 @@ class ReverseKl(Method):
     def merges_at(self) -> float:
         """The divergence of merged classes is defined too."""
         return self.temperature
+
+    @property
+    def closed_form(self) -> ClosedForm:
+        """With its gradient as a formula."""
+        return ClosedForm("reverse_kl", self.temperature)
 
     def loss(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """Mean divergence over the positions that count."""

@@ -36,6 +36,7 @@ class SigmoidTargets(Method):
     """
 
     paper: ClassVar[str] = "Yang et al.: Multi-Label Knowledge Distillation, ICCV 2023 (arXiv:2308.06453)"
+    by_position: ClassVar[bool] = True
 
     kind: Literal["sigmoid_targets"] = "sigmoid_targets"
     temperature: Annotated[float, Field(gt=0.0)] = 1.0

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from understudy.batch import Batch
 from understudy.functional.divergences import skew_kl_loss
+from understudy.functional.vocabulary import ClosedForm
 from understudy.knowledge import Knowledge
 from understudy.objective import Method
 
@@ -34,6 +35,7 @@ class SkewKl(Method):
         "Ko, Kim, Chen, Yun: DistiLLM: Towards Streamlined Distillation for Large Language Models, "
         "ICML 2024 (arXiv:2402.03898)"
     )
+    by_position: ClassVar[bool] = True
 
     kind: Literal["skew_kl"] = "skew_kl"
     beta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
@@ -45,6 +47,11 @@ class SkewKl(Method):
     def merges_at(self) -> float:
         """The divergence of merged classes is defined too."""
         return self.temperature
+
+    @property
+    def closed_form(self) -> ClosedForm:
+        """With its gradient as a formula."""
+        return ClosedForm("skew_kl", self.temperature, self.beta)
 
     def loss(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """Mean divergence over the positions that count."""

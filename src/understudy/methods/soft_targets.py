@@ -11,6 +11,7 @@ from torch import Tensor
 from understudy.batch import Batch
 from understudy.functional.divergences import soft_target_loss
 from understudy.functional.drawn_classes import drawn_target_loss
+from understudy.functional.vocabulary import ClosedForm
 from understudy.knowledge import Knowledge
 from understudy.objective import Method
 
@@ -34,6 +35,7 @@ class SoftTargets(Method):
     paper: ClassVar[str] = (
         "Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015 (arXiv:1503.02531)"
     )
+    by_position: ClassVar[bool] = True
 
     kind: Literal["soft_targets"] = "soft_targets"
     temperature: Annotated[float, Field(gt=0.0)] = 4.0
@@ -50,6 +52,11 @@ class SoftTargets(Method):
     def learns_from_draws(self) -> bool:
         """At temperature 1, at which they are drawn."""
         return self.temperature == 1.0
+
+    @property
+    def closed_form(self) -> ClosedForm | None:
+        """With its gradient as a formula."""
+        return ClosedForm("kl", self.temperature) if self.rows == "all" else None
 
     def loss(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """Mean divergence over the positions that the term is about."""

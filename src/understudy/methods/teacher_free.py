@@ -42,6 +42,7 @@ class TeacherFree(Method):
     )
     needs_teacher: ClassVar[bool] = False
     needs_one_label: ClassVar[bool] = True
+    by_position: ClassVar[bool] = True
 
     kind: Literal["teacher_free"] = "teacher_free"
     correct_probability: Annotated[float, Field(gt=0.0, le=1.0)] = 0.99

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from understudy.batch import Batch
 from understudy.functional.divergences import total_variation_loss
+from understudy.functional.vocabulary import ClosedForm
 from understudy.knowledge import Knowledge
 from understudy.objective import Method
 
@@ -33,6 +34,7 @@ class TotalVariation(Method):
         "Wen, Li, Du, Mou: f-Divergence Minimization for Sequence-Level Knowledge Distillation, ACL 2023 "
         "(arXiv:2307.15190)"
     )
+    by_position: ClassVar[bool] = True
 
     kind: Literal["total_variation"] = "total_variation"
 
@@ -40,6 +42,11 @@ class TotalVariation(Method):
     def merges_at(self) -> float:
         """The divergence of merged classes is defined too."""
         return 1.0
+
+    @property
+    def closed_form(self) -> ClosedForm:
+        """With its gradient as a formula."""
+        return ClosedForm("total_variation")
 
     def loss(self, student: Knowledge, teacher: Knowledge, batch: Batch) -> Tensor:
         """Mean distance over the positions that count."""

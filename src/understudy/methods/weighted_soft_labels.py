@@ -37,6 +37,7 @@ class WeightedSoftLabels(Method):
         "ICLR 2021 (arXiv:2102.00650)"
     )
     needs_one_label: ClassVar[bool] = True
+    by_position: ClassVar[bool] = True
 
     kind: Literal["weighted_soft_labels"] = "weighted_soft_labels"
     temperature: Annotated[float, Field(gt=0.0)] = 2.0

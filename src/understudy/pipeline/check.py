@@ -111,7 +111,8 @@ def _together(stage: Mutual, context: Context) -> tuple[Distiller, Loader]:
     torch.manual_seed(context.seed)
     students = fresh(stage.models, context)(example).network
     terms = mutual_objective(stage.objective, tuple(stage.models))
-    return Distiller(students, None, terms, example=example, task=context.task), loader
+    chunk = stage.training.head_chunk
+    return Distiller(students, None, terms, example=example, task=context.task, head_chunk=chunk), loader
 
 
 def _distilling(stage: Distill, stages: Mapping[str, Stage], context: Context) -> tuple[Distiller, Loader]:
@@ -143,6 +144,7 @@ def _distilling(stage: Distill, stages: Mapping[str, Stage], context: Context) -
         Objective(stage.objective, stage.balance),
         example=example,
         task=context.task,
+        head_chunk=stage.training.head_chunk,
     )
     return distiller, loader
 

@@ -98,7 +98,9 @@ def train_model(
     torch.manual_seed(context.seed)
     student = begin(example)
     teacher = teacher.of(student.network, context.task) if isinstance(teacher, Average) else teacher
-    distiller = Distiller(student.network, teacher, objective, example=example, task=context.task)
+    distiller = Distiller(
+        student.network, teacher, objective, example=example, task=context.task, head_chunk=training.head_chunk
+    )
     context.progress.stage(context.directory.path.parent.name, f"{title}, seed {context.seed}")
     for network in student.networks:
         if (note := cut_texts(network, split)) is not None:

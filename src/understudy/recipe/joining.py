@@ -89,6 +89,8 @@ def joining_problems(recipe: Recipe) -> list[Problem]:
             bench.begin(stage.name, stage.start, ("stages", index, "start"))
         if isinstance(stage, Train | Distill) and stage.tuning is not None:
             bench.tune(stage.name, stage.tuning, ("stages", index, "tuning"))
+        if isinstance(stage, Train | Distill) and stage.training.head_chunk is not None:
+            bench.chunk(stage, ("stages", index, "training", "head_chunk"))
         if isinstance(stage, Mutual):
             bench.cohort(stage, ("stages", index))
         if isinstance(stage, DataFree):
@@ -183,6 +185,17 @@ class _Bench:
                 copy.deepcopy(student), None, self.task.supervised, example=self._example, task=self.task
             )
             replace_blocks(distiller, copy.deepcopy(teacher), replacing, example=self._example)
+        except InputError as error:
+            self.problems.append(Problem(path, str(error)))
+
+    def chunk(self, stage: Train | Distill, path: KeyPath) -> None:
+        """See that the network's logits can be computed a few positions at a time."""
+        student = self.models.get(stage.name)
+        if student is None or not self.is_real:
+            return
+        try:
+            chunk = stage.training.head_chunk
+            Distiller(student, None, self.task.supervised, example=self._example, task=self.task, head_chunk=chunk)
         except InputError as error:
             self.problems.append(Problem(path, str(error)))
 

@@ -154,7 +154,9 @@ class DataFree(Stage):
             current=context.process,
         )
         example = Batch(inputs=loader.images(2), targets=torch.full((2,), IGNORE_INDEX))
-        return Distiller(student, teacher, Objective(self.objective), example=example, task=context.task), loader
+        chunk = self.training.head_chunk
+        terms = Objective(self.objective)
+        return Distiller(student, teacher, terms, example=example, task=context.task, head_chunk=chunk), loader
 
     def _trained(
         self,

@@ -113,6 +113,9 @@ class Distill(Stage):
             ]
         if self.on_policy is not None and not any(term.needs_teacher for term in self.objective):
             problems.append((("on_policy",), "lets a teacher judge what the student writes, and no term asks one"))
+        if self.training.head_chunk is not None:
+            alone = Objective(self.objective, self.balance if len(self.objective) > 1 else None)
+            problems += [(("training", "head_chunk"), why) for why in alone.unchunkable]
         problems += runtime_problems(self.runtime, self.teacher, _readers(self.objective))
         refuse(problems)
         if self.balance is not None:

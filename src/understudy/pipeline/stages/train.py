@@ -51,6 +51,8 @@ class Train(Stage):
     @model_validator(mode="after")
     def _consistent(self) -> Train:
         problems = asking_problems(self.objective or (), None)
+        if self.training.head_chunk is not None and self.objective is not None:
+            problems += [(("training", "head_chunk"), why) for why in Objective(self.objective).unchunkable]
         parts = parts_of(self.snapshots)
         if list(parts) != sorted(set(parts)):
             problems.append((("snapshots",), f"expected rising numbers, got {list(parts)}"))
