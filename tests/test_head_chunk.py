@@ -249,6 +249,12 @@ def compiled() -> nn.Module:
     return torch.compile(networks()[0], backend="eager")
 
 
+def compiled_in_place() -> nn.Module:
+    student = networks()[0]
+    student.compile(backend="eager")
+    return student
+
+
 @pytest.mark.parametrize(
     ("student", "objective", "message"),
     [
@@ -259,7 +265,13 @@ def compiled() -> nn.Module:
             "learned_uncertainty needs those of each",
         ),
         (lambda: Cohort({"a": networks()[0], "b": networks()[0]}), SoftTargets(student="a"), "is for one student"),
+        (
+            lambda: networks()[0],
+            SoftTargets() + Hint(student_layer="head", teacher_layer="body"),
+            "student layer 'head' gives the logits, which head_chunk never computes",
+        ),
         (compiled, SoftTargets(), "head_chunk and torch.compile do not go together"),
+        (compiled_in_place, SoftTargets(), "head_chunk and torch.compile do not go together"),
         (
             Normalised,
             SoftTargets(),

@@ -19,7 +19,7 @@ from understudy.knowledge import Knowledge, LayerPairs
 from understudy.last_layer import LastLayer, last_layer
 from understudy.objective import BuiltObjective, Method, Objective, sides
 from understudy.pairing import Anatomy, anatomy, pair_layers
-from understudy.taps import Taps, is_compiled, of_member, paths_of, unreadable, unwrapped
+from understudy.taps import Taps, is_compiled, layer_of, of_member, paths_of, unreadable, unwrapped
 from understudy.tasks.classification import Classification
 from understudy.tasks.task import Task
 from understudy.teachers.ensemble import Ensemble
@@ -95,6 +95,8 @@ class Distiller(nn.Module):
             raise InputError("\n".join(refused))
         if self.task.batch(example).label_pairs is not None and objective.unmixable:
             raise InputError("\n".join(objective.unmixable))
+        if head_chunk is not None:
+            _check_chunks(student, objective)
         students = _students(student)
         _check_names(objective, students, teacher)
         for module in _networks(teacher).values():
@@ -156,13 +158,19 @@ class Distiller(nn.Module):
 
     def _last_layers(self, example: Batch) -> tuple[LastLayer, LastLayer | None]:
         """Of the student, and of a teacher that is a network in PyTorch; others give all logits that they tell."""
-        _check_chunks(self.student, self.objective.objective)
         example, inner, teacher = beside(example, self.student), unwrapped(self.student), self.teacher
         with undisturbed(inner, example.device):
             own = last_layer(inner, lambda: self.task.observe(inner, example))
-        if not isinstance(teacher, ModuleTeacher) or is_compiled(teacher.module):
-            return own, None
-        return own, last_layer(teacher.module, lambda: teacher.observe(example))
+        other = None
+        if isinstance(teacher, ModuleTeacher) and not is_compiled(teacher.module):
+            other = last_layer(teacher.module, lambda: teacher.observe(example))
+        for side, last, taps in (("student", own, self._taps[None].paths), ("teacher", other, self.teacher_taps)):
+            if last is not None and last.path in map(layer_of, taps):
+                raise InputError(
+                    f"{side} layer {last.path!r} gives the logits, which head_chunk never computes for all positions; "
+                    "take a layer before it, or leave head_chunk out"
+                )
+        return own, other
 
     def _observe(self, batch: Batch, students: Mapping[str | None, nn.Module]) -> Knowledge:
         """What the student shows; of several what the first one shows, and each under its name."""

@@ -122,6 +122,11 @@ class _Remember:
 
 
 def is_compiled(model: nn.Module) -> bool:
+    """Whether the model is what ``torch.compile`` returned, or was compiled in place."""
+    return model._compiled_call_impl is not None or returned_by_compiler(model)
+
+
+def returned_by_compiler(model: nn.Module) -> bool:
     """Whether the model is what ``torch.compile`` returned; asking does not load the compiler (seconds)."""
     return "torch._dynamo" in sys.modules and isinstance(model, torch._dynamo.OptimizedModule)
 
@@ -129,7 +134,7 @@ def is_compiled(model: nn.Module) -> bool:
 def unwrapped(model: nn.Module) -> nn.Module:
     """The user's own module inside ``torch.compile`` and data-parallel wrappers."""
     while True:
-        if is_compiled(model):
+        if returned_by_compiler(model):
             model = model.get_submodule("_orig_mod")
         elif isinstance(model, nn.parallel.DistributedDataParallel):
             model = model.module

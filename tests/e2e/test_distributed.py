@@ -26,10 +26,10 @@ def start(launcher: list[str], *arguments: str) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.mark.parametrize("data", ["loader", "ordered"])
-def test_two_processes_equal_one(tmp_path, data):
+@pytest.mark.parametrize(("data", "way"), [("loader", []), ("ordered", []), ("loader", ["--head-chunk", "3"])])
+def test_two_processes_equal_one(tmp_path, data, way):
     single = start([sys.executable], str(tmp_path / "one"), data, "--plain")
-    double = start(TORCHRUN, str(tmp_path / "two"), data, "--plain")
+    double = start(TORCHRUN, str(tmp_path / "two"), data, "--plain", *way)
     assert single.returncode == 0, single.stderr
     assert double.returncode == 0, double.stderr
     one, two = json.loads(single.stdout), json.loads(double.stdout)  # two objects would not be one JSON value

@@ -1,6 +1,7 @@
 """A small training as a program of its own, for tests that kill it, resume it, or run it in several processes.
 
     python training_program.py DIRECTORY DATA [--kill-at STEP [--rank RANK] [--signal NAME]] [--steps N] [--plain]
+        [--head-chunk N]
 
 It prints one JSON object: the student's weights as a hash, the records, and the step it went on from.
 """
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=0)
     parser.add_argument("--signal", default="SIGKILL")
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--head-chunk", type=int)
     arguments = parser.parse_args()
 
     torch.manual_seed(0)
@@ -91,7 +93,8 @@ def main() -> None:
     teacher, student = network(48, plain=arguments.plain), network(16, plain=arguments.plain)
     loader = make_loader(arguments.data, inputs[:400], targets[:400])
     objective = CrossEntropy() + SoftTargets() + Hint(student_layer="0", teacher_layer="0")
-    distiller = Distiller(student, teacher, objective, example=(inputs[:8], targets[:8]))
+    example = (inputs[:8], targets[:8])
+    distiller = Distiller(student, teacher, objective, example=example, head_chunk=arguments.head_chunk)
     rich = {} if arguments.plain else {"ema": 0.9, "accumulate": 2, "max_norm": 2.0}
     training = Training(
         epochs=6,

@@ -184,6 +184,20 @@ def test_half_precision_is_computed_in_float32(divergence) -> None:
     loss.backward()
 
 
+def test_gradients_of_float16_survive_until_the_loss_is_scaled() -> None:
+    """Each is a part of one over the tokens of the step, below what float16 can say."""
+    parts = networks()
+    half = [Head(*(t.half() for t in part[:2])) if isinstance(part, Head) else part.half() for part in parts]
+    half = [Head(*(t.detach().requires_grad_() for t in part[:2])) if isinstance(part, Head) else part for part in half]
+    hidden = half[0].detach().requires_grad_()
+    many, scale = torch.tensor(2.0**26), 2.0**24
+    with torch.autocast("cpu", dtype=torch.float16):
+        (scale * closed(hidden, *half[1:], total=many)).backward()
+    exact = closed(*parts, total=many.double())
+    (wanted,) = torch.autograd.grad(scale * exact, parts[0])
+    torch.testing.assert_close(hidden.grad.double(), wanted, rtol=5e-2, atol=float(wanted.abs().max()) * 2e-2)
+
+
 class Largest(TorchDispatchMode):
     """Remembers the largest tensor that anything made."""
 

@@ -290,7 +290,9 @@ class _SumInChunks(torch.autograd.Function):
         head = Head(weight, bias, *shape)
         wanted = [wants and grad_enabled for wants in ctx.needs_input_grad[:3]]
         sums = []
-        of_hidden = torch.empty_like(hidden) if wanted[0] else None
+        # Gradients of single tokens are too small for float16 before a loss is scaled.
+        factors = weight.to(torch.float32 if hidden.dtype == torch.float16 else hidden.dtype)
+        of_hidden = torch.empty_like(hidden, dtype=factors.dtype) if wanted[0] else None
         of_weight = precise(torch.zeros_like(weight)) if wanted[1] else None
         of_bias = precise(torch.zeros_like(bias)) if wanted[2] and bias is not None else None
         for start in range(0, max(len(hidden), 1), chunk):  # one chunk of nothing where there is nothing
@@ -303,7 +305,8 @@ class _SumInChunks(torch.autograd.Function):
             if head.cap is not None:
                 slopes *= 1.0 - (logits / head.cap).square()
             if of_hidden is not None:
-                of_hidden[rows] = slopes.to(weight.dtype) @ weight
+                with torch.autocast(hidden.device.type, enabled=False):
+                    of_hidden[rows] = slopes.to(factors.dtype) @ factors
             if of_weight is not None:
                 of_weight.addmm_(slopes.T, own.to(slopes.dtype))
             if of_bias is not None:
