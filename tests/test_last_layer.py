@@ -96,6 +96,20 @@ def test_a_classifier_of_many_classes_is_left_before_its_last_layer() -> None:
     check(network, Classification(), (torch.randn(3, 3, 2, 2), torch.zeros(3, dtype=torch.int64)))
 
 
+def test_a_last_layer_whose_weight_is_computed_is_left_out_too() -> None:
+    """Weight normalisation has no parameter of that name; what it is made of gets the gradients."""
+    network = nn.Sequential(nn.Linear(12, 5), nn.Tanh(), nn.utils.parametrizations.weight_norm(nn.Linear(5, 40)))
+    batch = Classification().batch((torch.randn(3, 12), torch.zeros(3, dtype=torch.int64)))
+    found = last_layer(network.eval(), lambda: Classification().observe(network, batch))
+    before = found.left_out(network, lambda: Classification().observe(network, batch)).before_head
+    before.head.logits(before.hidden).square().sum().backward()
+    gradients = [parameter.grad.clone() for parameter in network.parameters()]
+    network.zero_grad()
+    network(batch.inputs).square().sum().backward()
+    for gradient, parameter in zip(gradients, network.parameters(), strict=True):
+        torch.testing.assert_close(gradient, parameter.grad)
+
+
 class Normalised(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -35,9 +35,13 @@ class LastLayer:
 
     def head(self, network: nn.Module) -> Head:
         """The layer's weights as they are now, with their gradients."""
+        layer = self._layer(network)
+        return Head(layer.weight, layer.bias, self.scale, self.cap)
+
+    def _layer(self, network: nn.Module) -> nn.Linear:
         layer = unwrapped(network).get_submodule(self.path)
         assert isinstance(layer, nn.Linear)  # `last_layer` has seen to it
-        return Head(layer.weight, layer.bias, self.scale, self.cap)
+        return layer
 
     def left_out(self, network: nn.Module, observe: Callable[[], Knowledge], chunk: int | None = None) -> Knowledge:
         """What a network shows when it stops before the layer: its logits have a shape and no values.
@@ -47,7 +51,7 @@ class LastLayer:
             observe: runs it.
             chunk: positions whose logits are to be computed at a time, None for about a million logits.
         """
-        with _without(unwrapped(network).get_submodule(self.path)) as seen:
+        with _without(self._layer(network)) as seen:
             knowledge = observe()
         head = self.head(network).of(knowledge.logits.shape[-1])
         return replace(knowledge, before_head=BeforeHead(seen[-1], head, chunk))
@@ -112,7 +116,7 @@ def _agrees(found: LastLayer, network: nn.Module, observe: Callable[[], Knowledg
             before = found.left_out(network, observe).before_head
             assert before is not None
             later = before.head.logits(before.hidden.flatten(0, -2)).double().reshape(logits.shape)
-    except (RuntimeError, NotImplementedError):  # it computes with the logits, and finds none
+    except RuntimeError:  # it computes with the logits, and finds none
         return False
     there = logits.isfinite()  # what is not will be named by whoever trains on it
     largest = float(logits.where(there, 0.0).abs().max())
@@ -120,11 +124,11 @@ def _agrees(found: LastLayer, network: nn.Module, observe: Callable[[], Knowledg
 
 
 @contextmanager
-def _without(layer: nn.Module) -> Iterator[list[Tensor]]:
+def _without(layer: nn.Linear) -> Iterator[list[Tensor]]:
     """Inside, the layer gives logits of the right shape without values or memory; the list is what it was given."""
     seen: list[Tensor] = []
     before = layer.__dict__.get("forward")
-    words = len(layer.get_parameter("weight"))
+    words = len(layer.weight)
 
     def forward(hidden: Tensor) -> Tensor:
         seen.append(hidden)
