@@ -38,12 +38,12 @@ def in_chunks(
     places = torch.arange(student.logits.shape[:-1].numel(), device=before.hidden.device)
     if valid is not None:
         places = places[valid.flatten()]
-    batch = _in_a_row(batch, len(places))
+    batch = _with_totals(batch, len(places))
 
     def judged(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         shown = Knowledge(logits=logits)
-        answered = None if teacher is None else _some(teacher, places[rows])
-        part = _of(batch, places[rows])
+        answered = None if teacher is None else _teacher_at(teacher, places[rows])
+        part = _batch_at(batch, places[rows])
         found = [term(shown, answered, part) for term in terms]
         values = torch.stack([value for value, _ in found])
         first, *rest = (weight * slopes for weight, (_, slopes) in zip(weights, found, strict=True))
@@ -53,8 +53,8 @@ def in_chunks(
     return sums[0], sums[1:].detach()
 
 
-def _in_a_row(batch: Batch, valid: int) -> Batch:
-    """The batch with its totals, whoever else makes the step, and positions without a mask."""
+def _with_totals(batch: Batch, valid: int) -> Batch:
+    """The batch with the numbers of positions that terms divide by: those of the whole step where it has them."""
     device = batch.device
     of_valid = batch.valid_total
     of_labelled = batch.labelled_total
@@ -65,7 +65,9 @@ def _in_a_row(batch: Batch, valid: int) -> Batch:
     return replace(batch, valid_total=of_valid, labelled_total=of_labelled)
 
 
-def _of(batch: Batch, places: Tensor) -> Batch:
+def _batch_at(batch: Batch, places: Tensor) -> Batch:
+    """The labels at some positions, in a row."""
+
     def picked(values: Tensor | None, beyond: int = 0) -> Tensor | None:
         return None if values is None else values.flatten(0, values.ndim - 1 - beyond)[places]
 
@@ -80,9 +82,9 @@ def _of(batch: Batch, places: Tensor) -> Batch:
     )
 
 
-def _some(teacher: Knowledge, places: Tensor) -> Knowledge:
+def _teacher_at(teacher: Knowledge, places: Tensor) -> Knowledge:
     """What a teacher answered at some positions, in a row."""
-    members = {name: _some(member, places) for name, member in teacher.members.items()}
+    members = {name: _teacher_at(member, places) for name, member in teacher.members.items()}
     if teacher.before_head is not None:
         hidden = teacher.before_head.hidden.flatten(0, -2)[places]
         return Knowledge(logits=teacher.before_head.head.logits(hidden), members=members)

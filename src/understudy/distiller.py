@@ -72,7 +72,7 @@ class Distiller(nn.Module):
 
     teacher: Teacher | None
     head_chunk: int | Literal["auto"] | None
-    values: int
+    logits_per_sample: int
     """How many logits the student gives for one sample."""
 
     def __init__(
@@ -192,7 +192,7 @@ class Distiller(nn.Module):
             student = self._observe(example, bare)
             teacher = self.teacher.observe(example, self.teacher_taps) if self.teacher is not None else None
         _check_gradients(student)
-        self.values = student.shape[1:].numel()
+        self.logits_per_sample = student.shape[1:].numel()
         for term in objective.terms:
             shown, answer = sides(term, student, teacher)
             if answer is not None and term.needs_teacher and term.compares_logits:

@@ -176,12 +176,12 @@ def observe(distiller: Distiller, batches: Iterable[Batch]) -> list[Observation]
 
 def affordable(distiller: Distiller) -> int:
     """How many rows of a batch to show to the networks: fewer where each has very many logits."""
-    return max(2, min(MOST_ROWS, MOST_VALUES // distiller.values))
+    return max(2, min(MOST_ROWS, MOST_VALUES // distiller.logits_per_sample))
 
 
 def few(distiller: Distiller) -> int:
     """How many are enough to look at structure, and few enough to be differentiated."""
-    return max(2, min(FEW_ROWS, _MOST_LEARNT // distiller.values))
+    return max(2, min(FEW_ROWS, _MOST_LEARNT // distiller.logits_per_sample))
 
 
 def head(batch: Batch, most: int = MOST_ROWS) -> Batch:
