@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from doctor.setting import TASK, batches
-from understudy import IGNORE_INDEX, Batch, Knowledge
+from understudy import IGNORE_INDEX, Batch, CrossEntropy, Distiller, Knowledge
 from understudy.doctor import evidence
 
 
@@ -62,3 +62,16 @@ def test_a_mean_over_classes_is_worth_as_much_as_its_rarest_class():
     assert evidence.worth(labels, "recall") == pytest.approx(9 / (1 / 360 + 2 / 12))
     assert evidence.worth(torch.arange(30) % 3, "f1") == pytest.approx(30)
     assert evidence.worth(labels[:0], "recall") == 0
+
+
+def test_fewer_rows_are_shown_where_each_has_very_many_logits(monkeypatch):
+    student = torch.nn.Linear(4, 10)
+    given = batches(torch.randn(40, 4), torch.arange(40) % 10, size=40)
+    distiller = Distiller(student, None, CrossEntropy(), example=given[0], task=TASK)
+    assert (evidence.affordable(distiller), evidence.few(distiller)) == (evidence.MOST_ROWS, evidence.FEW_ROWS)
+    monkeypatch.setattr(evidence, "MOST_VALUES", 75)
+    monkeypatch.setattr(evidence, "_MOST_LEARNT", 59)
+    assert [len(seen.batch) for seen in evidence.observe(distiller, given)] == [7]
+    assert evidence.few(distiller) == 5
+    monkeypatch.setattr(evidence, "MOST_VALUES", 1)
+    assert evidence.affordable(distiller) == 2, "two rows are needed to tell them apart"
