@@ -130,9 +130,9 @@ def _without(layer: nn.Linear) -> Iterator[list[Tensor]]:
     before = layer.__dict__.get("forward")
     words = len(layer.weight)
 
-    def forward(hidden: Tensor) -> Tensor:
-        seen.append(hidden)
-        return torch.empty((*hidden.shape[:-1], words), dtype=hidden.dtype, device="meta")
+    def forward(input: Tensor) -> Tensor:
+        seen.append(input)
+        return torch.empty((*input.shape[:-1], words), dtype=input.dtype, device="meta")
 
     layer.forward = forward
     try:
